@@ -1,0 +1,173 @@
+"""Arguments and options that several commands share, and how their texts are read."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from nexus_registry.failures import USAGE, Failure
+
+if TYPE_CHECKING:
+    from ose.registry.client import EntityStatus, HealthStatus, ReadOptions
+
+__all__ = [
+    "HEALTHS",
+    "LIST",
+    "STATUSES",
+    "ListType",
+    "entity_argument",
+    "flat",
+    "health_numbers",
+    "json_values",
+    "key_values",
+    "read_bytes",
+    "read_metadata_file",
+    "read_of",
+    "read_options",
+    "status_numbers",
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+STATUSES: Final = (
+    "active",
+    "inactive",
+    "pending",
+    "deprecated",
+    "error",
+    "registered",
+    "disabled",
+    "maintenance",
+)
+"""The short names of EntityStatus. Stated here, so that `--help` need not load the messages."""
+HEALTHS: Final = ("healthy", "degraded", "unhealthy", "unknown")
+"""The short names of HealthStatus."""
+
+
+class ListType(click.ParamType[tuple[str, ...]]):
+    """One or more values with commas between them, such as `depends_on,requires`.
+
+    `choices` are the values that may be given; any if there are none.
+    """
+
+    def __init__(self, name: str = "list", choices: Sequence[str] = ()) -> None:
+        self.name = name
+        self._choices = tuple(choices)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """The values; fails with a usage error for one that is not among the choices."""
+        if not isinstance(value, str):
+            return tuple(value)
+        values = tuple(part.strip() for part in value.split(",") if part.strip())
+        for one in values:
+            if self._choices and one not in self._choices:
+                self.fail(f"{one!r} is not one of {', '.join(self._choices)}", param, ctx)
+        return values
+
+
+LIST: Final = ListType()
+
+
+def flat(groups: Iterable[Iterable[str]]) -> list[str]:
+    """The values of an option that may be repeated and may hold several each."""
+    return [value for group in groups for value in group]
+
+
+def status_numbers(names: Iterable[str]) -> list[EntityStatus.ValueType]:
+    """The enum values of short names that STATUSES lists."""
+    from ose.registry.v1.entity_pb2 import EntityStatus
+
+    return [EntityStatus.Value(f"ENTITY_STATUS_{name.upper()}") for name in names]
+
+
+def health_numbers(names: Iterable[str]) -> list[HealthStatus.ValueType]:
+    """The enum values of short names that HEALTHS lists."""
+    from ose.registry.v1.entity_pb2 import HealthStatus
+
+    return [HealthStatus.Value(f"HEALTH_STATUS_{name.upper()}") for name in names]
+
+
+def entity_argument(name: str = "entity") -> Callable[[F], F]:
+    """An argument that names an entity (see `resolver`)."""
+    return click.argument(name, metavar=name.upper())
+
+
+def read_options(command: F) -> F:
+    """`--at-revision` and `--min-revision`; the command gets them as two arguments."""
+    at = click.option(
+        "--at-revision",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Read the past as it was at this revision.",
+    )
+    least = click.option(
+        "--min-revision",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Wait until this revision is reached.",
+    )
+    return at(least(command))
+
+
+def read_of(at_revision: int | None, min_revision: int | None) -> ReadOptions:
+    """The read options of a call, from those of a command."""
+    read: ReadOptions = {}
+    if at_revision is not None:
+        read["at_revision"] = at_revision
+    if min_revision is not None:
+        read["min_revision"] = min_revision
+    return read
+
+
+def key_values(option: str, pairs: Iterable[str]) -> dict[str, str]:
+    """`key=value` texts as a dictionary. Raises click.UsageError, naming the option."""
+    found: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise click.UsageError(f"{option} takes key=value, not {pair!r}")
+        if key in found:
+            raise click.UsageError(f"{option} says {key!r} twice")
+        found[key] = value
+    return found
+
+
+def json_values(option: str, pairs: Iterable[str]) -> dict[str, Any]:
+    """As `key_values`; a value that is JSON stands for what it says, any other for itself."""
+    return {key: _json_or_text(text) for key, text in key_values(option, pairs).items()}
+
+
+def _json_or_text(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def read_bytes(path: str) -> bytes:
+    """What a file holds; of `-`, what standard input does. Raises OSError."""
+    if path == "-":
+        return sys.stdin.buffer.read()
+    return Path(path).read_bytes()
+
+
+def read_metadata_file(path: str) -> dict[str, Any]:
+    """The object in a JSON or YAML file. Raises Failure (2) if it holds something else."""
+    from nexus_registry.documents import parse
+
+    documents = list(parse(read_bytes(path), path))
+    if len(documents) != 1 or not isinstance(documents[0].value, dict):
+        raise Failure(f"{path}: expected one object (JSON or YAML)", USAGE)
+    found: dict[str, Any] = documents[0].value
+    return found

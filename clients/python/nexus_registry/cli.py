@@ -1,0 +1,57 @@
+"""`nexus-registry`: the registry from the command line."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+
+from nexus_registry.program import LazyCommand, Program, run
+
+__all__ = ["cli", "main"]
+
+SERVER_MISSING: Final = (
+    "the server is not installed here: pip install 'ose-registry[server]' brings it"
+)
+
+_HELP: Final = """Keeps a graph of plugins, services and whatever else, and answers questions of it.
+
+ENTITY is an id, or a name, or type/name, or type/name@version. A name means its newest version.
+Global options may stand before or after the command."""
+
+
+def _lazy(name: str, help_line: str) -> LazyCommand:
+    module = "import_" if name == "import" else name
+    return LazyCommand(f"nexus_registry.commands.{module}:command", help_line)
+
+
+COMMANDS: Final = {
+    "serve": LazyCommand(
+        "hyper_registry.__main__:serve", "Run a registry server.", missing=SERVER_MISSING
+    ),
+    "create": _lazy("create", "Create an entity."),
+    "get": _lazy("get", "Show one entity, or one relationship."),
+    "list": _lazy("list", "List entities, or relationships."),
+    "update": _lazy("update", "Change an entity, or a relationship."),
+    "delete": _lazy("delete", "Delete an entity."),
+    "link": _lazy("link", "Create a relationship between two entities."),
+    "unlink": _lazy("unlink", "Delete a relationship."),
+    "graph": _lazy("graph", "Show what surrounds an entity."),
+    "deps": _lazy("deps", "Show everything that an entity needs."),
+    "impact": _lazy("impact", "Show everything that needs an entity."),
+    "watch": _lazy("watch", "Follow changes as they happen."),
+    "import": _lazy("import", "Create or update what a file lists."),
+    "export": _lazy("export", "Write everything to a file."),
+    "stats": _lazy("stats", "Show what the registry holds."),
+    "health": _lazy("health", "Tell whether the registry serves."),
+    "compact": _lazy("compact", "Forget the past before a revision."),
+}
+
+
+cli = Program("nexus-registry", COMMANDS, help=_HELP)
+click.version_option(package_name="ose-registry", message="%(prog)s %(version)s")(cli)
+
+
+def main() -> None:
+    """The entry point of `nexus-registry`."""
+    run(cli)

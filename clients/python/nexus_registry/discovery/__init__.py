@@ -1,0 +1,1 @@
+"""Ways to discover what exists on a machine, each turned into records and dependency edges."""

@@ -1,0 +1,1 @@
+"""How results look: JSON, YAML, tables, trees, diagrams, event lines."""

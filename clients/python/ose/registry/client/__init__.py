@@ -1,0 +1,94 @@
+"""The client of the Universal Registry.
+
+    from ose.registry.client import Entity, RegistryClient
+
+    with RegistryClient("localhost:50051") as registry:
+        registry.create_entity(Entity(id="billing", type="service", name="billing"))
+
+`RegistryClient` blocks, `AsyncRegistryClient` is for asyncio; both have the same methods. The
+messages that they take and answer are those of `ose.registry.v1`; the common ones are here too.
+"""
+
+from ose.registry.client._async import AsyncRegistryClient, ServingStatus
+from ose.registry.client._blocking import RegistryClient
+from ose.registry.client._errors import (
+    Aborted,
+    AlreadyExists,
+    Cancelled,
+    DataLoss,
+    DeadlineExceeded,
+    FailedPrecondition,
+    FieldViolation,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    OutOfRange,
+    PermissionDenied,
+    RegistryError,
+    ResourceExhausted,
+    Unauthenticated,
+    Unavailable,
+    Unimplemented,
+    Unknown,
+)
+from ose.registry.client._graph import Graph
+from ose.registry.client._options import (
+    EntityListing,
+    GraphOptions,
+    ReadOptions,
+    RelationshipListing,
+)
+from ose.registry.client._retry import RetryPolicy
+from ose.registry.client._watch import WatchKind, WatchUpdate
+from ose.registry.v1.entity_pb2 import Entity, EntityFilter, EntityStatus, HealthStatus
+from ose.registry.v1.error_reason_pb2 import ErrorReason
+from ose.registry.v1.graph_service_pb2 import IncompleteReason
+from ose.registry.v1.mutation_pb2 import Mutation, MutationResult, Precondition
+from ose.registry.v1.relationship_pb2 import Direction, Relationship, RelationshipFilter
+from ose.registry.v1.watch_service_pb2 import Event, EventType
+
+__all__ = [
+    "Aborted",
+    "AlreadyExists",
+    "AsyncRegistryClient",
+    "Cancelled",
+    "DataLoss",
+    "DeadlineExceeded",
+    "Direction",
+    "Entity",
+    "EntityFilter",
+    "EntityListing",
+    "EntityStatus",
+    "ErrorReason",
+    "Event",
+    "EventType",
+    "FailedPrecondition",
+    "FieldViolation",
+    "Graph",
+    "GraphOptions",
+    "HealthStatus",
+    "IncompleteReason",
+    "Internal",
+    "InvalidArgument",
+    "Mutation",
+    "MutationResult",
+    "NotFound",
+    "OutOfRange",
+    "PermissionDenied",
+    "Precondition",
+    "ReadOptions",
+    "RegistryClient",
+    "RegistryError",
+    "Relationship",
+    "RelationshipFilter",
+    "RelationshipListing",
+    "ResourceExhausted",
+    "RetryPolicy",
+    "ServingStatus",
+    "Unauthenticated",
+    "Unavailable",
+    "Unimplemented",
+    "Unknown",
+    "WatchKind",
+    "WatchUpdate",
+]

@@ -1,0 +1,175 @@
+"""The blocking client: the asynchronous one, run in a thread of its own.
+
+There is one implementation. A method here is made from its asynchronous twin by `_call` or
+`_stream`, whose types carry the twin's parameters over (`ParamSpec`): type checkers and editors see
+the full signature, `help()` shows it with the twin's documentation, and a parameter is added in one
+place. That is less to keep in step than a stub file written by a script; what is listed here is
+names, and a test holds that none is missing.
+"""
+
+from __future__ import annotations
+
+import inspect
+import weakref
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable, Sequence
+from functools import partial, wraps
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
+
+from ose.registry.client._async import AsyncRegistryClient
+from ose.registry.client._channel import DEFAULT_CLIENT_ID
+from ose.registry.client._portal import Portal, asked
+from ose.registry.client._retry import RetryPolicy
+from ose.registry.v1.mutation_pb2 import Mutation
+from ose.registry.v1.registry_service_pb2 import ImportResponse
+
+if TYPE_CHECKING:
+    import grpc
+
+    from ose.registry.client._calls import Metadata
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _call(
+    twin: Callable[Concatenate[AsyncRegistryClient, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[RegistryClient, P], T]:
+    """The blocking form of a coroutine method."""
+
+    @wraps(twin)
+    def method(self: RegistryClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._portal.call(partial(twin, self._twin, *args, **kwargs))
+
+    return method
+
+
+def _stream(
+    twin: Callable[Concatenate[AsyncRegistryClient, P], AsyncGenerator[T, None]],
+) -> Callable[Concatenate[RegistryClient, P], Generator[T, None, None]]:
+    """The blocking form of a method that is an asynchronous generator."""
+
+    @wraps(twin)
+    def method(
+        self: RegistryClient, /, *args: P.args, **kwargs: P.kwargs
+    ) -> Generator[T, None, None]:
+        # A generator, and not the answer of a function, so that it keeps the client alive.
+        yield from self._portal.stream(partial(twin, self._twin, *args, **kwargs))
+
+    # As `help()` is to show it.
+    shown = inspect.signature(twin)
+    yielded = str(shown.return_annotation).removeprefix("Async").replace(", None]", ", None, None]")
+    method.__signature__ = shown.replace(return_annotation=yielded)  # type: ignore[attr-defined]
+    return method
+
+
+class RegistryClient:
+    """A client of one registry, for programs without an event loop.
+
+        with RegistryClient("localhost:50051") as registry:
+            entity = registry.get_entity("billing")
+
+    Everything is as in `AsyncRegistryClient`. What yields there is a generator here; close it, or
+    leave its loop, to end its stream. A generator reads a little ahead of its consumer, a bounded
+    little.
+
+    Any number of threads may share a client; a generator belongs to one thread at a time. A client
+    does not survive a fork: in the child every method raises RuntimeError; make a new one there.
+    (gRPC itself wants forks to happen before its first use in a process.) `close` ends the client's
+    thread; a client that is forgotten is closed when it is collected, or at the end of the process.
+    """
+
+    def __init__(
+        self,
+        target: str | None = None,
+        *,
+        timeout: float = 10.0,
+        retry: RetryPolicy | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+        metadata: Metadata = (),
+        client_id: str = DEFAULT_CLIENT_ID,
+    ) -> None:
+        """Makes a client and starts its thread. The arguments are AsyncRegistryClient's."""
+        self._twin = AsyncRegistryClient(
+            target,
+            timeout=timeout,
+            retry=retry,
+            credentials=credentials,
+            metadata=metadata,
+            client_id=client_id,
+        )
+        self._portal = Portal()
+        self._close = weakref.finalize(self, self._portal.close, self._twin.aclose)
+
+    @property
+    def target(self) -> str:
+        """The server that this is a client of."""
+        return self._twin.target
+
+    def close(self) -> None:
+        """Closes the connection and ends the client's thread.
+
+        Calls under way in other threads fail with Cancelled, later ones with RuntimeError.
+        """
+        self._close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    create_entity = _call(AsyncRegistryClient.create_entity)
+    get_entity = _call(AsyncRegistryClient.get_entity)
+    list_entities = _stream(AsyncRegistryClient.list_entities)
+    list_entities_page = _call(AsyncRegistryClient.list_entities_page)
+    update_entity = _call(AsyncRegistryClient.update_entity)
+    delete_entity = _call(AsyncRegistryClient.delete_entity)
+    batch_get_entities = _call(AsyncRegistryClient.batch_get_entities)
+
+    create_relationship = _call(AsyncRegistryClient.create_relationship)
+    get_relationship = _call(AsyncRegistryClient.get_relationship)
+    list_relationships = _stream(AsyncRegistryClient.list_relationships)
+    list_relationships_page = _call(AsyncRegistryClient.list_relationships_page)
+    update_relationship = _call(AsyncRegistryClient.update_relationship)
+    delete_relationship = _call(AsyncRegistryClient.delete_relationship)
+
+    write = _call(AsyncRegistryClient.write)
+    export = _stream(AsyncRegistryClient.export)
+
+    def import_batches(
+        self,
+        batches: Iterable[Sequence[Mutation]],
+        *,
+        import_id: str | None = None,
+        window: int = 16,
+        give_up_after: float | None = 60.0,
+    ) -> Generator[ImportResponse, None, None]:
+        """Loads batches, as `AsyncRegistryClient.import_batches` does.
+
+        `batches` is iterated in the thread that consumes the acknowledgements, while it waits for
+        them: it may block, use things that belong to that thread, and call this client.
+        """
+        yield from self._portal.hand_over(
+            lambda hand_over: self._twin.import_batches(
+                asked(hand_over, batches),
+                import_id=import_id,
+                window=window,
+                give_up_after=give_up_after,
+            )
+        )
+
+    get_graph = _call(AsyncRegistryClient.get_graph)
+    get_dependencies = _call(AsyncRegistryClient.get_dependencies)
+    analyze_impact = _call(AsyncRegistryClient.analyze_impact)
+
+    watch = _stream(AsyncRegistryClient.watch)
+
+    get_statistics = _call(AsyncRegistryClient.get_statistics)
+    compact = _call(AsyncRegistryClient.compact)
+    check_health = _call(AsyncRegistryClient.check_health)

@@ -1,0 +1,105 @@
+"""The keyword arguments that several methods share, each named as its field in the request is.
+
+They are dictionary types (PEP 692): editors complete them and type checkers check them as if they
+stood in the signature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypedDict
+
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from ose.registry.v1.entity_pb2 import EntityStatus, HealthStatus
+
+_REPEATED = frozenset({"type", "types", "status", "health", "labels", "entity_types"})
+
+
+class ReadOptions(TypedDict, total=False):
+    """Which state is read; the current one, and no older one, if nothing is said."""
+
+    at_revision: int
+    """Read the past as it was at this revision."""
+    min_revision: int
+    """Wait until this revision is reached."""
+    stale_ok: bool
+    """An answer of a little while ago will do."""
+
+
+class EntityListing(ReadOptions, total=False):
+    """Which entities are listed; all of them, in order of creation, if nothing is said.
+
+    Conditions of different fields must all hold; of the values of one any is enough, but for
+    `labels`.
+    """
+
+    type: str | Iterable[str]
+    """One type, or any of several."""
+    status: EntityStatus.ValueType | Iterable[EntityStatus.ValueType]
+    """One status, or any of several."""
+    health: HealthStatus.ValueType | Iterable[HealthStatus.ValueType]
+    """One health, or any of several."""
+    feature: str
+    """The feature that they belong to."""
+    labels: str | Iterable[str]
+    """`key=value` or `key`; all must hold."""
+    name_prefix: str
+    """What their names start with."""
+    order_by: str
+    """`create_revision`, `name`, `id`, `revision` or `updated_at`, and ` desc` for the reverse."""
+    offset: int
+    """How many to pass over first."""
+
+
+class RelationshipListing(ReadOptions, total=False):
+    """Which relationships are listed; all of them if nothing is said. All conditions must hold."""
+
+    types: str | Iterable[str]
+    """One type, or any of several."""
+    source_id: str
+    """The entity that they start at."""
+    target_id: str
+    """The entity that they point to."""
+    entity_id: str
+    """The entity that they start at or point to."""
+    offset: int
+    """How many to pass over first."""
+
+
+class GraphOptions(ReadOptions, total=False):
+    """How far to walk, and along what.
+
+    With any of the three limits an answer is one page, which may be cut (`Graph.complete`); without
+    them the answer is whole.
+    """
+
+    depth: int | None
+    """How many steps at most; None for the method's default."""
+    types: str | Iterable[str]
+    """The types of the relationships to walk."""
+    entity_types: str | Iterable[str]
+    """Enter only entities of these types."""
+    node_limit: int
+    """How many nodes to answer at most."""
+    edge_limit: int
+    """How many edges to answer at most."""
+    byte_limit: int
+    """How many bytes to answer at most."""
+    page_token: str
+    """The `next_page_token` of an answer that was cut: answer what comes after it."""
+
+
+def fields(options: Mapping[str, object]) -> dict[str, Any]:
+    """Options as the fields of a request: where several values may be, one may stand for itself."""
+    return {
+        name: [value] if name in _REPEATED and isinstance(value, str | int) else value
+        for name, value in options.items()
+    }
+
+
+def mask(paths: FieldMask | Iterable[str] | None) -> FieldMask | None:
+    """A field mask from paths; None stays None, which means the fields that are set."""
+    if paths is None or isinstance(paths, FieldMask):
+        return paths
+    return FieldMask(paths=[paths] if isinstance(paths, str) else paths)

@@ -1,0 +1,48 @@
+"""Listing: from pages to one sequence."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from typing import Protocol, TypeVar
+
+from ose.registry.v1.entity_service_pb2 import ListEntitiesRequest
+from ose.registry.v1.relationship_service_pb2 import ListRelationshipsRequest
+
+MAX_PAGE = 1000
+
+Query = TypeVar("Query", ListEntitiesRequest, ListRelationshipsRequest)
+Item = TypeVar("Item")
+
+
+class Page(Protocol):
+    """What the answer of every listing has."""
+
+    @property
+    def next_page_token(self) -> str:
+        """Asks for the next page."""
+
+
+PageT = TypeVar("PageT", bound=Page)
+
+
+async def every(
+    fetch: Callable[[Query], Awaitable[PageT]],
+    items: Callable[[PageT], Sequence[Item]],
+    request: Query,
+    page_size: int,
+    max_results: int | None,
+) -> AsyncGenerator[Item, None]:
+    """Yields the items of all pages, `max_results` at most. A page is fetched when it is needed."""
+    left = max_results
+    while left is None or left > 0:
+        request.limit = page_size if left is None else min(page_size, left)
+        page = await fetch(request)
+        found = items(page)[:left]
+        for item in found:
+            yield item
+        left = None if left is None else left - len(found)
+        if not page.next_page_token:
+            return
+        # The token has the position and the revision.
+        request.page_token = page.next_page_token
+        request.offset = request.at_revision = 0

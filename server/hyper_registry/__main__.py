@@ -1,0 +1,133 @@
+"""`python -m hyper_registry` is `nexus-registry serve`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hyper_registry import __version__
+from hyper_registry.config import SYSTEM_CONFIG, Config, ConfigError, default_database, read_file
+
+
+def _load_file(context: click.Context, _option: click.Parameter, value: Path | None) -> None:
+    path = value or (SYSTEM_CONFIG if SYSTEM_CONFIG.exists() else None)
+    if path is None:
+        return
+    known = {p.name: p for p in context.command.params if p.name not in {"config", "version"}}
+    try:
+        context.default_map = read_file(path, known)
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from None
+
+
+@click.command(
+    "serve",
+    context_settings={"auto_envvar_prefix": "REGISTRY", "show_default": True},
+    epilog="A flag is stronger than the environment, and that is stronger than the file.",
+)
+@click.option(
+    "--config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    callback=_load_file,
+    expose_value=False,
+    is_eager=True,
+    envvar="REGISTRY_CONFIG",
+    show_envvar=True,
+    default=None,
+    show_default=f"{SYSTEM_CONFIG}, if it is there",
+    help="A YAML file with these options, by their long names.",
+)
+@click.option(
+    "--database",
+    envvar="REGISTRY_DB",
+    show_envvar=True,
+    default=default_database,
+    show_default=default_database(),
+    help="Where to keep everything: a path, sqlite:///PATH, or memory:// to keep nothing.",
+)
+@click.option(
+    "--grpc-address", show_envvar=True, default="127.0.0.1:50051", help="Where to serve gRPC."
+)
+@click.option(
+    "--http-address", show_envvar=True, default="127.0.0.1:8080", help="Where to serve HTTP."
+)
+@click.option(
+    "--insecure",
+    is_flag=True,
+    show_envvar=True,
+    help="Allow addresses that other machines can reach, without TLS or authentication.",
+)
+@click.option(
+    "--retention-seconds",
+    type=click.FloatRange(min=0),
+    show_envvar=True,
+    default=3600.0,
+    help="How long all of the past is kept.",
+)
+@click.option(
+    "--retention-changes",
+    type=click.IntRange(min=0),
+    show_envvar=True,
+    default=1_000_000,
+    help="How many changes older than that are kept.",
+)
+@click.option(
+    "--max-watches",
+    type=click.IntRange(min=1),
+    show_envvar=True,
+    default=10_000,
+    help="How many Watch streams may be open at once.",
+)
+@click.option(
+    "--grace-seconds",
+    type=click.FloatRange(min=0),
+    show_envvar=True,
+    default=3.0,
+    help="How long a shutdown waits for calls in flight.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    show_envvar=True,
+    default="info",
+    help="What to log, to standard error: for people on a terminal, JSON lines elsewhere.",
+)
+@click.version_option(__version__, prog_name="nexus-registry serve")
+def serve(**options: Any) -> None:
+    r"""Serve a registry until SIGTERM or SIGINT.
+
+    \b
+    nexus-registry serve
+    nexus-registry serve --database /data/registry.db --grpc-address 127.0.0.1:50051
+    REGISTRY_DB=memory:// nexus-registry serve
+    """
+    # Imported here, so that --help and mistakes are answered at once.
+    from hyper_registry import logs
+    from hyper_registry.app import run
+    from hyper_registry.model.errors import RegistryError
+
+    config = Config(**options)
+    logs.configure(config.log_level)
+    try:
+        _run(lambda: run(config))
+    except (ConfigError, RegistryError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    if sys.platform == "win32":
+        asyncio.run(main())
+        return
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+
+
+if __name__ == "__main__":
+    serve(prog_name="python -m hyper_registry")

@@ -1,0 +1,231 @@
+"""The composition root: builds a server from its options, starts it, drains it and closes it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from hyper_registry import __version__
+from hyper_registry.config import Config, ConfigError, split_address
+from hyper_registry.query.kernels import warm_up
+from hyper_registry.registry.engine import Engine, Retention
+from hyper_registry.services.admin_service import AdminService
+from hyper_registry.services.binding import Service, handlers
+from hyper_registry.services.entity_service import EntityService
+from hyper_registry.services.graph_service import GraphService
+from hyper_registry.services.registry_service import RegistryService
+from hyper_registry.services.relationship_service import RelationshipService
+from hyper_registry.services.watch_service import WatchService
+from hyper_registry.store import open_store
+from hyper_registry.watch.hub import Limits as WatchLimits
+from hyper_registry.watch.hub import WatchHub
+from hyper_registry.web.health import Health, application
+from hyper_registry.web.http import HttpServer
+
+MAX_REQUEST_BYTES = 8 << 20
+"""How large a request message is at most; larger ones are RESOURCE_EXHAUSTED."""
+
+_OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_metadata_size", 64 << 10),
+    # A caller whose machine is gone is noticed, and one that pings without need is sent away.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.max_ping_strikes", 3),
+    # A second server on the same port must fail, not share it.
+    ("grpc.so_reuseport", 0),
+)
+# How long streams may take to deliver what is committed when the server goes.
+_LAST_WORDS_SECONDS = 0.5
+_REFLECTION = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
+
+_log = structlog.get_logger(__name__)
+
+
+class Server:
+    """A registry server. `start`, then `aclose`; the ports are those that it got."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._exit = AsyncExitStack()
+        self.engine: Engine
+        self.grpc_port = 0
+        self.http_port = 0
+
+    async def start(self) -> None:
+        """Builds everything, from the store upwards, and serves.
+
+        Raises ConfigError, or StoreUnavailable if the store cannot be opened.
+        """
+        config = self._config
+        config.check()
+        try:
+            await self._start(config)
+        except BaseException:
+            await self._exit.aclose()
+            raise
+        _log.info(
+            "serving",
+            grpc=_with_port(config.grpc_address, self.grpc_port),
+            http=_with_port(config.http_address, self.http_port),
+            database=config.database,
+            store=self.engine.store.name,
+            revision=self.engine.view.visible,
+            version=__version__,
+        )
+
+    async def aclose(self) -> None:
+        """Says goodbye, ends the streams, lets calls in flight finish, and closes the store."""
+        _log.info("draining")
+        await self._exit.aclose()
+        _log.info("stopped")
+
+    async def _start(self, config: Config) -> None:
+        engine = self.engine = Engine(
+            open_store(config.database),
+            Retention(config.retention_seconds, config.retention_changes),
+        )
+        hub = WatchHub(engine, WatchLimits(config.max_watches))
+        services: list[Service] = [
+            EntityService(engine),
+            RelationshipService(engine),
+            RegistryService(engine),
+            GraphService(engine),
+            WatchService(hub),
+            AdminService(engine, lambda: hub.statistics().watches),
+        ]
+        serving = Serving([service.descriptor.full_name for service in services])
+        server = grpc.aio.server(options=_OPTIONS)
+        server.add_generic_rpc_handlers(
+            [handlers(service, lambda: serving.ready) for service in services]
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(serving.servicer, server)
+        _add_reflection(server, serving.names)
+        self.grpc_port = _bind(server, config.grpc_address)
+        http = HttpServer(
+            application(lambda: _look(engine, serving)),
+            *split_address("http_address", config.http_address),
+        )
+        # Closed in the opposite order: it is said that we go; the streams end, since a stop would
+        # wait for them; calls in flight finish; then what they need goes.
+        self._exit.push_async_callback(engine.aclose)
+        self._exit.push_async_callback(server.stop, config.grace_seconds)
+        self._exit.push_async_callback(_end_streams, engine, hub)
+        self._exit.push_async_callback(http.aclose)
+        self._exit.push_async_callback(serving.close)
+        await server.start()
+        await _start_http(http, config.http_address)
+        self.http_port = http.port
+        await asyncio.to_thread(warm_up)
+        await engine.start()
+        hub.start()
+        # What the view is made of lives as long as the process: the collector need not look at it.
+        gc.collect()
+        gc.freeze()
+        await serving.open()
+
+
+class Serving:
+    """What grpc health says: NOT_SERVING until the view is built, and again while draining."""
+
+    def __init__(self, services: Iterable[str]) -> None:
+        self.names = tuple(services)
+        self.servicer = health.aio.HealthServicer()
+        self.ready = False
+
+    async def open(self) -> None:
+        """Says that everything is served."""
+        self.ready = True
+        await self._say(health_pb2.HealthCheckResponse.SERVING)
+
+    async def close(self) -> None:
+        """Says that nothing is served any more."""
+        self.ready = False
+        await self.servicer.enter_graceful_shutdown()
+
+    async def _say(self, status: int) -> None:
+        for name in ("", *self.names):
+            await self.servicer.set(name, status)
+
+
+async def run(config: Config) -> None:
+    """Serves until SIGTERM or SIGINT. Raises ConfigError or StoreUnavailable."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    server = Server(config)
+    await server.start()
+    try:
+        await stop.wait()
+    finally:
+        await server.aclose()
+
+
+async def _end_streams(engine: Engine, hub: WatchHub) -> None:
+    """Lets every stream deliver what is committed, and end."""
+    engine.feed.close()
+    await asyncio.sleep(_LAST_WORDS_SECONDS)
+    await hub.aclose()
+
+
+def _look(engine: Engine, serving: Serving) -> Health:
+    counts = engine.view.counts
+    return Health(
+        serving.ready,
+        counts.entities_by_type.total(),
+        counts.relationships_by_type.total(),
+        engine.view.visible,
+    )
+
+
+def _with_port(address: str, port: int) -> str:
+    return f"{address.rpartition(':')[0]}:{port}"
+
+
+async def _start_http(server: HttpServer, address: str) -> None:
+    try:
+        await server.start()
+    except OSError as error:
+        raise ConfigError(
+            f"http_address {address} cannot be bound ({error.strerror}): is another server on it?"
+        ) from None
+
+
+def _bind(server: grpc.aio.Server, address: str) -> int:
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError:
+        port = 0
+    if not port:
+        raise ConfigError(f"grpc_address {address} cannot be bound: is another server on it?")
+    return port
+
+
+def _add_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:
+    """Serves reflection; the package has v1alpha only, and v1 is the same under another name."""
+    names = (health.SERVICE_NAME, *services, *_REFLECTION)
+    servicer: Any = reflection.aio.ReflectionServicer(names)
+    handler = grpc.stream_stream_rpc_method_handler(
+        servicer.ServerReflectionInfo,
+        reflection_pb2.ServerReflectionRequest.FromString,
+        reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    server.add_generic_rpc_handlers(
+        [
+            grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": handler})
+            for name in _REFLECTION
+        ]
+    )

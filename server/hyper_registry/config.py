@@ -1,0 +1,110 @@
+"""The server's options: from flags, the environment and a file, in that order of strength."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import yaml
+
+SYSTEM_DATABASE = Path("/var/lib/ose/registry/registry.db")
+SYSTEM_CONFIG = Path("/etc/ose/registry/registry.yaml")
+
+PLANNED = {
+    "auth": "authentication",
+    "jwt": "authentication",
+    "roles": "role-based access",
+    "tls": "TLS",
+    "sync": "multi-region sync",
+    "graphql": "GraphQL",
+    "kubernetes": "the Kubernetes controller",
+    "classification_rules": "classification",
+}
+"""Keys of a configuration file that the integration guide shows and this version does not serve."""
+
+
+class ConfigError(Exception):
+    """The options cannot be used; the message says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that a server is started with.
+
+    `database` is a path, `sqlite:///PATH` or `memory://`. Addresses are `HOST:PORT`, port 0 being
+    any free one. `retention_seconds` and `retention_changes` say how much of the past compaction by
+    itself keeps. `grace_seconds` is how long a shutdown waits for calls in flight.
+    """
+
+    database: str
+    grpc_address: str = "127.0.0.1:50051"
+    http_address: str = "127.0.0.1:8080"
+    insecure: bool = False
+    retention_seconds: float = 3600.0
+    retention_changes: int = 1_000_000
+    max_watches: int = 10_000
+    grace_seconds: float = 3.0
+    log_level: str = "info"
+
+    def check(self) -> None:
+        """Refuses what must not be served. Raises ConfigError."""
+        for option in ("grpc_address", "http_address"):
+            address = getattr(self, option)
+            host, _ = split_address(option, address)
+            if not self.insecure and not is_loopback(host):
+                raise ConfigError(
+                    f"{option} {address} can be reached from other machines, and this version has "
+                    "neither TLS nor authentication: bind a loopback address, or say --insecure"
+                )
+
+
+def split_address(option: str, address: str) -> tuple[str, int]:
+    """Host and port of an address. Raises ConfigError."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isdigit() or int(port) > 65535:
+        raise ConfigError(f"{option} is HOST:PORT, got {address!r}")
+    return host.strip("[]"), int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def default_database() -> str:
+    """Where a server keeps its data by default: the system's place if it may, else the user's."""
+    directory = SYSTEM_DATABASE.parent
+    if os.access(directory, os.W_OK):
+        return str(SYSTEM_DATABASE)
+    return str(Path(platformdirs.user_data_dir("ose-registry", appauthor=False), "registry.db"))
+
+
+def read_file(path: Path, known: Mapping[str, object]) -> dict[str, Any]:
+    """The options in a YAML file, whose keys are those of the flags. Raises ConfigError."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: a mapping of options, got a {type(values).__name__}")
+    for key in values:
+        name = str(key).replace("-", "_")
+        if name in PLANNED:
+            raise ConfigError(f"{path}: {key}: {PLANNED[name]} is not part of this version")
+        if name not in known:
+            raise ConfigError(f"{path}: no option {key!r}; options are {', '.join(sorted(known))}")
+    return {str(key).replace("-", "_"): value for key, value in values.items()}

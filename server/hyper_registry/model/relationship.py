@@ -1,0 +1,62 @@
+"""The relationship: a statement that one entity makes about another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Direction(IntEnum):
+    """Which way relationships are walked. The numbers are the API's."""
+
+    OUT = 1
+    IN = 2
+    BOTH = 3
+
+
+DEPENDENCY_TYPES = ("depends_on", "requires")
+"""The types that a dependency has: from the dependent to what it needs."""
+
+FEATURE_TYPE = "belongs_to"
+"""The type that ties an entity to its feature."""
+
+
+@dataclass(frozen=True, slots=True)
+class Relationship:
+    """A relationship at one revision; `(source_id, target_id, type)` is unique.
+
+    `metadata` and the times are as an entity's. `weight` is finite and not negative.
+    """
+
+    id: str
+    source_id: str
+    target_id: str
+    type: str
+    weight: float = 1.0
+    metadata: bytes = b""
+    bidirectional: bool = False
+    version_constraint: str = ""
+    created_at: int = 0
+    updated_at: int = 0
+    revision: int = 0
+    create_revision: int = 0
+
+    def committed(
+        self, relationship_id: str, revision: int, time: int, before: Relationship | None
+    ) -> Relationship:
+        """This relationship as revision `revision` writes it at `time`, after `before` if any."""
+        # Spelt out: it is made for every write, and dataclasses.replace takes twice as long.
+        return Relationship(
+            relationship_id,
+            self.source_id,
+            self.target_id,
+            self.type,
+            self.weight,
+            self.metadata,
+            self.bidirectional,
+            self.version_constraint,
+            time if before is None else before.created_at,
+            time,
+            revision,
+            revision if before is None else before.create_revision,
+        )

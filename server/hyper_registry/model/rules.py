@@ -1,0 +1,157 @@
+"""What a well-formed resource is: the limits and patterns that the API documents.
+
+Every function answers the violations that it found, so that a caller can report all of them at
+once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import inf, isfinite
+
+from hyper_registry.model.entity import DEFAULT_REGIONS, Entity
+from hyper_registry.model.errors import Violation
+from hyper_registry.model.relationship import Relationship
+
+MAX_METADATA_BYTES = 256 * 1024
+MAX_METADATA_DEPTH = 32
+MAX_LABELS = 64
+MAX_REGIONS = 64
+MAX_CONSTRAINT = 1024
+MAX_IDEMPOTENCY_KEY = 255
+RESERVED_TYPES = frozenset({"relationship"})
+
+# C0, DEL and C1 controls, and the surrogates, which have no UTF-8.
+_CONTROL = r"\x00-\x1f\x7f-\x9f\ud800-\udfff"
+_ID = re.compile(rf"[^/%?#,\s{_CONTROL}]{{1,255}}")
+_TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,62}")
+_LABEL_KEY = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.\-/]{0,61}[A-Za-z0-9])?")
+_TEXT = re.compile(rf"[^{_CONTROL}]{{0,255}}")
+_CONSTRAINT = re.compile(rf"[^{_CONTROL}]{{0,{MAX_CONSTRAINT}}}")
+_NAME = re.compile(rf"[^{_CONTROL}]{{1,255}}")
+
+ID_RULE = "1 to 255 characters, none of / % ? # , white space or control characters"
+TYPE_RULE = "1 to 63 letters, digits, _ - . starting with a letter"
+NAME_RULE = "1 to 255 characters, no control characters"
+TEXT_RULE = "at most 255 characters, no control characters"
+
+is_id: Callable[[str], object] = _ID.fullmatch
+is_type: Callable[[str], object] = _TYPE.fullmatch
+is_text: Callable[[str], object] = _TEXT.fullmatch
+is_constraint: Callable[[str], object] = _CONSTRAINT.fullmatch
+
+
+def new_id() -> str:
+    """A UUID of version 7 (RFC 9562): milliseconds since 1970, then 74 random bits."""
+    value = time.time_ns() // 1_000_000 << 80 | int.from_bytes(os.urandom(10))
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def check_entity(entity: Entity, is_new: bool = False) -> Sequence[Violation]:
+    """What is malformed of an entity, but for its metadata; a new one need not have an id."""
+    if (
+        (_ID.fullmatch(entity.id) or (is_new and not entity.id))
+        and _TYPE.fullmatch(entity.type)
+        and entity.type not in RESERVED_TYPES
+        and _NAME.fullmatch(entity.name)
+        and _TEXT.fullmatch(entity.version)
+        and (not entity.labels or not [*_label_violations(entity.labels)])
+        and (entity.regions == DEFAULT_REGIONS or not [*_region_violations(entity.regions)])
+    ):
+        return ()
+    return [v for v in _entity_violations(entity) if v.field != "id" or not is_new or entity.id]
+
+
+def check_relationship(relationship: Relationship, is_new: bool = False) -> Sequence[Violation]:
+    """What is malformed of a relationship, but for its metadata; a new one need not have an id."""
+    if (
+        (_ID.fullmatch(relationship.id) or (is_new and not relationship.id))
+        and _ID.fullmatch(relationship.source_id)
+        and _ID.fullmatch(relationship.target_id)
+        and _TYPE.fullmatch(relationship.type)
+        and relationship.type not in RESERVED_TYPES
+        and 0 <= relationship.weight < inf
+        and (not relationship.version_constraint or is_constraint(relationship.version_constraint))
+    ):
+        return ()
+    return [
+        violation
+        for violation in _relationship_violations(relationship)
+        if violation.field != "id" or not is_new or relationship.id
+    ]
+
+
+def check_type(field: str, type_: str) -> Iterator[Violation]:
+    """Whether this can be the type of a resource."""
+    if not _TYPE.fullmatch(type_):
+        yield Violation(field, f"{TYPE_RULE}, got {shown(type_)}")
+    elif type_ in RESERVED_TYPES:
+        yield Violation(field, f"{type_!r} is reserved")
+
+
+def shown(value: str, limit: int = 60) -> str:
+    """A caller's text as an error message shows it: quoted, and cut where it is long."""
+    return repr(value if len(value) <= limit else value[:limit] + "…")
+
+
+def _entity_violations(entity: Entity) -> Iterator[Violation]:
+    if not _ID.fullmatch(entity.id):
+        yield Violation("id", f"{ID_RULE}, got {shown(entity.id)}")
+    yield from check_type("type", entity.type)
+    if not _NAME.fullmatch(entity.name):
+        yield Violation("name", f"{NAME_RULE}, got {shown(entity.name)}")
+    if not _TEXT.fullmatch(entity.version):
+        yield Violation("version", f"{TEXT_RULE}, got {shown(entity.version)}")
+    yield from _label_violations(entity.labels)
+    yield from _region_violations(entity.regions)
+
+
+def _label_violations(labels: Mapping[str, str]) -> Iterator[Violation]:
+    if len(labels) > MAX_LABELS:
+        yield Violation("labels", f"at most {MAX_LABELS}, got {len(labels)}")
+    for key, value in labels.items():
+        if not _LABEL_KEY.fullmatch(key):
+            yield Violation(
+                "labels",
+                "keys have 1 to 63 letters, digits, _ - . / and start and end with a letter or "
+                f"digit, got {shown(key)}",
+            )
+        if not _TEXT.fullmatch(value):
+            yield Violation(f"labels.{key}", f"{TEXT_RULE}, got {shown(value)}")
+
+
+def _region_violations(regions: Sequence[str]) -> Iterator[Violation]:
+    if len(regions) > MAX_REGIONS:
+        yield Violation("regions", f"at most {MAX_REGIONS}, got {len(regions)}")
+    for region in regions:
+        if not 1 <= len(region) <= 63 or not _TEXT.fullmatch(region):
+            yield Violation(
+                "regions", f"1 to 63 characters, no control characters, got {shown(region)}"
+            )
+    if len(set(regions)) != len(regions):
+        yield Violation("regions", "each at most once")
+
+
+def _relationship_violations(relationship: Relationship) -> Iterator[Violation]:
+    for field, value in (
+        ("id", relationship.id),
+        ("source_id", relationship.source_id),
+        ("target_id", relationship.target_id),
+    ):
+        if not _ID.fullmatch(value):
+            yield Violation(field, f"{ID_RULE}, got {shown(value)}")
+    yield from check_type("type", relationship.type)
+    if not (isfinite(relationship.weight) and relationship.weight >= 0):
+        yield Violation("weight", f"finite and not negative, got {relationship.weight}")
+    constraint = relationship.version_constraint
+    if not is_constraint(constraint):
+        yield Violation(
+            "version_constraint",
+            f"at most {MAX_CONSTRAINT} characters, no control characters, got {shown(constraint)}",
+        )

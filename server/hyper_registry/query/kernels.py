@@ -1,0 +1,525 @@
+"""The compiled inner loops of queries.
+
+They run without the GIL beside the one writer, and hold no lock. That is safe because arrays never
+move, an entry is complete before it is linked, a list's place and length are one number, and
+whatever the writer adds or ends meanwhile has a revision above the reader's: `born <= R < died`
+decides as if it were not there. Indexes come from what is linked, so they are within bounds.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from hyper_registry.registry.adjacency import LENGTH_BITS
+from hyper_registry.registry.columns import Bytes, Ints
+from hyper_registry.registry.table import (
+    BORN,
+    DIED,
+    ENDS,
+    LATEST,
+    LINKS,
+    OFFSET,
+    ORDINAL,
+    SIZE_CODES,
+    TYPE,
+)
+
+_LENGTH = (1 << LENGTH_BITS) - 1
+_LOW = (1 << 32) - 1
+
+MAX_CODES = 1 << 15
+"""Type codes are below this; a mask of types has so many bytes, or none for all types."""
+
+OUT, IN, BOTH = 1, 2, 3
+
+# What `walk` answers.
+WORKING, COMPLETE, CUT, CANCELLED = range(4)
+
+# What cut a page; the numbers are the API's.
+NODE_LIMIT, EDGE_LIMIT, BYTE_LIMIT = 1, 2, 3
+
+# The state of a walk. What is asked:
+REVISION, DIRECTION, DEPTH, STAMP = 0, 1, 2, 3
+# the page's limits, and how many list entries one call may look at;
+NODES_MAX, EDGES_MAX, BYTES_MAX, BUDGET = 4, 5, 6, 7
+# how far the walk is: nodes found, nodes finished, edges hung up, edges in their final order;
+FOUND, DONE, MET, ORDERED = 8, 9, 10, 11
+# where the page starts, where it ends by now, its bytes, and what cut it;
+FIRST_NODE, FIRST_EDGE, NODE, EDGE = 12, 13, 14, 15
+NODE_BYTES, EDGE_BYTES, EXTRA_BYTES, REASON = 16, 17, 18, 19
+# up to which node the lists of the current batch have been read.
+READ = 20
+STATE_WIDTH = 21
+
+# The columns of a walk's nodes: `row << 32 | slot`, the size of the record, the distance, the
+# parent's position; a number that is first the edge that led here, `size << 32 | slot`, then, once
+# the node is finished, how many edges come before its successor; and where its edges end in `keys`.
+IDENTITY, SIZE, DISTANCE, PARENT, TALLY, KEYS = range(6)
+NODE_WIDTH = 6
+# The columns of a walk's other edges: `edge that waits behind it << 32 | slot`, and the size.
+EDGE_WIDTH = 2
+# The columns of the marks, by row: `stamp << 32 | position`, and the list of the edges that wait
+# for the node (edge + 1; 0: none). They are side by side because whoever looks at one mostly needs
+# the other.
+MARK, WAITING = 0, 1
+MARK_WIDTH = 2
+
+# Calling a kernel from a kernel counts references, so each call does many nodes; not too many,
+# since what is walked beyond a page's end may not be wanted.
+_BATCH_NODES = 128
+_BATCH_ENTRIES = 1024
+_CHECK_EVERY = 8191  # one less than a power of two
+
+
+@numba.njit(cache=True, nogil=True)
+def walk(
+    state: Ints,
+    nodes: Ints,
+    edges: Ints,
+    ordered: Ints,
+    keys: Ints,
+    spare: Ints,
+    marks: Ints,
+    out_refs: Ints,
+    out_pool: Ints,
+    in_refs: Ints,
+    in_pool: Ints,
+    edge_slots: Ints,
+    entity_rows: Ints,
+    entity_slots: Ints,
+    edge_types: Bytes,
+    entity_types: Bytes,
+    flag: Ints,
+) -> int:
+    """Walks breadth first and fills a page; call it again to go on.
+
+    A node is finished when its own edges have been looked at: then every edge between it and the
+    nodes before it is known, and comes right behind it. That order has both ends of an edge
+    delivered wherever a page is cut, and it is the same on every replica, for edges are looked at
+    in the order in which their relationships were created.
+
+    Answers WORKING when the budget is used up, CANCELLED when `flag[0]` was set, CUT when a limit
+    of the page was reached, else COMPLETE.
+    """
+    scanned = np.int64(0)
+    while True:
+        if state[DONE] >= state[NODE] and _deliver(state, nodes, ordered):
+            return CUT
+        if state[DONE] == state[FOUND]:
+            return COMPLETE
+        scanned = _read_lists(
+            state, nodes, keys, spare, scanned, out_refs, out_pool, in_refs, in_pool, edge_slots,
+            edge_types, flag,
+        )  # fmt: skip
+        if flag[0]:
+            return CANCELLED
+        if state[READ] == state[DONE]:
+            return WORKING
+        _expand(
+            state, nodes, edges, keys, marks, edge_slots, entity_rows, entity_slots, entity_types
+        )
+        _finish(state, nodes, edges, ordered, marks)
+
+
+@numba.njit(cache=True, nogil=True)
+def _deliver(state: Ints, nodes: Ints, ordered: Ints) -> bool:
+    """Puts what is final on the page: each node, then its edges. Answers whether a limit cut it."""
+    node, edge, done = state[NODE], state[EDGE], state[DONE]
+    first_node, first_edge = state[FIRST_NODE], state[FIRST_EDGE]
+    node_bytes, edge_bytes = state[NODE_BYTES], state[EDGE_BYTES]
+    extra_bytes = state[EXTRA_BYTES]
+    reason = 0
+    while reason == 0:
+        room = state[BYTES_MAX] - node_bytes - edge_bytes - extra_bytes
+        if node == first_node and edge == first_edge:
+            room = 1 << 62
+        if node > 0 and edge < nodes[node - 1, TALLY]:
+            size = ordered[edge, 0] >> 32
+            if edge - first_edge >= state[EDGES_MAX]:
+                reason = EDGE_LIMIT
+            elif size > room:
+                reason = BYTE_LIMIT
+            else:
+                edge_bytes += size
+                edge += 1
+        elif node < done:
+            size = nodes[node, SIZE]
+            extra = _varint_size(nodes[node, DISTANCE]) + _varint_size(nodes[node, PARENT])
+            if node - first_node >= state[NODES_MAX]:
+                reason = NODE_LIMIT
+            elif size + extra > room:
+                reason = BYTE_LIMIT
+            else:
+                node_bytes += size
+                extra_bytes += extra
+                node += 1
+        else:
+            break
+    state[NODE], state[EDGE], state[REASON] = node, edge, reason
+    state[NODE_BYTES], state[EDGE_BYTES] = node_bytes, edge_bytes
+    state[EXTRA_BYTES] = extra_bytes
+    return reason != 0
+
+
+@numba.njit(cache=True, nogil=True)
+def _varint_size(value: int) -> int:
+    """How many bytes a number takes in a packed field; negative ones take ten."""
+    if value < 0:
+        return 10
+    size = 1
+    while value >= 0x80:
+        value >>= 7
+        size += 1
+    return size
+
+
+@numba.njit(cache=True, nogil=True)
+def _read_lists(
+    state: Ints,
+    nodes: Ints,
+    keys: Ints,
+    spare: Ints,
+    scanned: int,
+    out_refs: Ints,
+    out_pool: Ints,
+    in_refs: Ints,
+    in_pool: Ints,
+    slots: Ints,
+    types: Bytes,
+    flag: Ints,
+) -> int:
+    """Reads the lists of the next nodes: what they show at the revision goes to `keys`.
+
+    A key is `relationship's row << 32 | slot`; those of a node are in order. Answers how many
+    entries have been looked at by now; reads no list that is beyond the budget, and stops when
+    cancelled.
+    """
+    revision, direction, depth = state[REVISION], state[DIRECTION], state[DEPTH]
+    position, count = state[DONE], np.int64(0)
+    last = min(state[FOUND], position + _BATCH_NODES)
+    while position < last and count < _BATCH_ENTRIES:
+        first = count
+        if depth < 0 or nodes[position, DISTANCE] < depth:
+            row = nodes[position, IDENTITY] >> 32
+            work = np.int64(1)
+            if direction & OUT:
+                work += out_refs[row, 0] & _LENGTH
+            if direction & IN:
+                work += in_refs[row, 0] & _LENGTH
+            if scanned + work > state[BUDGET]:
+                break
+            scanned += work
+            before, sorted_ = np.int64(-1), True
+            for side in range(2):
+                if not direction >> side & 1:
+                    continue
+                ref = out_refs[row, 0] if side == 0 else in_refs[row, 0]
+                start = ref >> LENGTH_BITS
+                for i in range(start, start + (ref & _LENGTH)):
+                    if i & _CHECK_EVERY == 0 and flag[0]:
+                        return scanned
+                    slot = (out_pool[i, 0] if side == 0 else in_pool[i, 0]) & _LOW
+                    if slots[slot, BORN] > revision or slots[slot, DIED] <= revision:
+                        continue
+                    codes = slots[slot, SIZE_CODES] & _LOW
+                    if len(types) and not types[codes >> 16]:
+                        continue
+                    ends = slots[slot, ENDS]
+                    # Walking both ways, the other list had these already.
+                    if side and direction == BOTH and (codes & 1 or ends >> 32 == ends & _LOW):
+                        continue
+                    key = (slots[slot, LINKS] & _LOW) << 32 | slot
+                    sorted_ = sorted_ and key > before
+                    before = key
+                    keys[count, 0] = key
+                    count += 1
+            if not sorted_:
+                _sort(keys, spare, first, count)
+        nodes[position, KEYS] = count
+        position += 1
+    state[READ] = position
+    return scanned
+
+
+@numba.njit(cache=True, nogil=True)
+def _expand(
+    state: Ints,
+    nodes: Ints,
+    edges: Ints,
+    keys: Ints,
+    marks: Ints,
+    edge_slots: Ints,
+    entity_rows: Ints,
+    entity_slots: Ints,
+    entity_types: Bytes,
+) -> None:
+    """Follows edges from the nodes whose lists have been read.
+
+    Finds new nodes, and hangs each edge on the later of its two ends.
+    """
+    found, met, revision = state[FOUND], state[MET], state[REVISION]
+    stamp, both = state[STAMP] << 32, state[DIRECTION] == BOTH
+    i = np.int64(0)
+    for position in range(state[DONE], state[READ]):
+        row, distance = nodes[position, IDENTITY] >> 32, nodes[position, DISTANCE] + 1
+        while i < nodes[position, KEYS]:
+            slot = keys[i, 0] & _LOW
+            i += 1
+            ends = edge_slots[slot, ENDS]
+            size_codes = edge_slots[slot, SIZE_CODES]
+            other = ends & _LOW if ends >> 32 == row else ends >> 32
+            mark = marks[other, MARK]
+            if mark >= stamp:
+                there = mark & _LOW
+                # An earlier node that shows this edge as well has met it.
+                if there < position and (both or size_codes & 1):
+                    continue
+            else:
+                if len(entity_types) and not entity_types[entity_rows[other, TYPE]]:
+                    continue
+                version = entity_rows[other, LATEST]
+                while version >= 0 and entity_slots[version, BORN] > revision:
+                    version = entity_slots[version, LINKS] >> 32
+                if version < 0 or entity_slots[version, DIED] <= revision:
+                    continue
+                there = found
+                nodes[there, IDENTITY] = other << 32 | version
+                nodes[there, SIZE] = entity_slots[version, SIZE_CODES] >> 32
+                nodes[there, DISTANCE] = distance
+                nodes[there, PARENT] = position
+                nodes[there, TALLY] = size_codes & ~_LOW | slot
+                marks[other, MARK] = stamp | there
+                marks[other, WAITING] = 0
+                found += 1
+                continue
+            later = other if there > position else row
+            edges[met, 0] = marks[later, WAITING] << 32 | slot
+            edges[met, 1] = size_codes & ~_LOW
+            met += 1
+            marks[later, WAITING] = met
+    state[FOUND], state[MET] = found, met
+
+
+@numba.njit(cache=True, nogil=True)
+def _finish(state: Ints, nodes: Ints, edges: Ints, ordered: Ints, marks: Ints) -> None:
+    """Brings the edges that wait for the batch's nodes into their final order, `size << 32 | slot`."""
+    last = state[ORDERED]
+    for position in range(state[DONE], state[READ]):
+        if position:
+            ordered[last, 0] = nodes[position, TALLY]
+            last += 1
+        low = last
+        waiting = marks[nodes[position, IDENTITY] >> 32, WAITING]
+        while waiting:
+            entry = edges[waiting - 1, 0]
+            ordered[last, 0] = edges[waiting - 1, 1] | entry & _LOW
+            last += 1
+            waiting = entry >> 32
+        # They were hung up one before the other.
+        high = last - 1
+        while low < high:
+            ordered[low, 0], ordered[high, 0] = ordered[high, 0], ordered[low, 0]
+            low += 1
+            high -= 1
+        nodes[position, TALLY] = last
+    state[ORDERED], state[DONE] = last, state[READ]
+
+
+@numba.njit(cache=True, nogil=True)
+def _sort(keys: Ints, spare: Ints, first: int, count: int) -> None:
+    """Sorts `keys[first:count]` by merging runs.
+
+    A list is in order but for relationships that were changed; walking both ways there are two.
+    """
+    runs, source, target = 2, keys, spare
+    while runs > 1:
+        runs, start = 0, first
+        while start < count:
+            middle = _run_end(source, start, count)
+            end = _run_end(source, middle, count)
+            left, right = start, middle
+            for i in range(start, end):
+                if right >= end or (left < middle and source[left, 0] <= source[right, 0]):
+                    target[i, 0] = source[left, 0]
+                    left += 1
+                else:
+                    target[i, 0] = source[right, 0]
+                    right += 1
+            start = end
+            runs += 1
+        source, target = target, source
+    # They may be in either array by now; copying both ways is right wherever they are.
+    for i in range(first, count):
+        spare[i, 0] = source[i, 0]
+    for i in range(first, count):
+        keys[i, 0] = spare[i, 0]
+
+
+@numba.njit(cache=True, nogil=True)
+def _run_end(keys: Ints, start: int, count: int) -> int:
+    """Where the run that starts here ends."""
+    end = start + 1
+    while end < count and keys[end - 1, 0] <= keys[end, 0]:
+        end += 1
+    return min(end, count)
+
+
+@numba.njit(cache=True, nogil=True)
+def _at(rows: Ints, slots: Ints, row: int, revision: int) -> int:
+    """The version that a row's id has at a revision, or -1."""
+    slot = rows[row, LATEST]
+    while slot >= 0:
+        if slots[slot, BORN] <= revision:
+            return slot if slots[slot, DIED] > revision else -1
+        slot = slots[slot, LINKS] >> 32
+    return -1
+
+
+@numba.njit(cache=True, nogil=True)
+def select(
+    candidates: Ints,
+    rows: Ints,
+    slots: Ints,
+    revision: int,
+    types: Bytes,
+    statuses: int,
+    healths: int,
+    out: Ints,
+) -> None:
+    """The version of each candidate row at a revision; -1 if it has none, or is not asked for.
+
+    `statuses` and `healths` are sets of code bits. A row that only continues an earlier life is not
+    one of its own, so each life is answered by its own row.
+    """
+    for i in range(len(candidates)):
+        row = candidates[i]
+        out[i] = -1
+        if len(types) and not types[rows[row, TYPE]]:
+            continue
+        slot = _at(rows, slots, row, revision)
+        if slot < 0 or slots[slot, LINKS] & _LOW != row:
+            continue
+        codes = slots[slot, SIZE_CODES] & _LOW
+        if (statuses >> (codes >> 8 & 0xFF)) & 1 and (healths >> (codes & 0xFF)) & 1:
+            out[i] = slot
+
+
+@numba.njit(cache=True, nogil=True)
+def select_edges(
+    entries: Ints,
+    slots: Ints,
+    revision: int,
+    types: Bytes,
+    sources: Ints,
+    targets: Ints,
+    either: Ints,
+    out: Ints,
+) -> int:
+    """The relationships of list entries that hold at a revision, as `row << 32 | slot`; how many.
+
+    The sets of ends are sorted arrays; an empty one sets no condition.
+    """
+    count = 0
+    for i in range(len(entries)):
+        slot = entries[i] & _LOW
+        if slots[slot, BORN] > revision or slots[slot, DIED] <= revision:
+            continue
+        if len(types) and not types[(slots[slot, SIZE_CODES] & _LOW) >> 16]:
+            continue
+        source, target = slots[slot, ENDS] >> 32, slots[slot, ENDS] & _LOW
+        if len(sources) and not _holds(sources, source):
+            continue
+        if len(targets) and not _holds(targets, target):
+            continue
+        if len(either) and not (_holds(either, source) or _holds(either, target)):
+            continue
+        out[count] = (slots[slot, LINKS] & _LOW) << 32 | slot
+        count += 1
+    return count
+
+
+@numba.njit(cache=True, nogil=True)
+def _holds(values: Ints, value: int) -> bool:
+    """Whether a sorted array has the value."""
+    low, high = 0, len(values)
+    while low < high:
+        middle = (low + high) >> 1
+        if values[middle] < value:
+            low = middle + 1
+        else:
+            high = middle
+    return low < len(values) and values[low] == value
+
+
+@numba.njit(cache=True, nogil=True)
+def linked(entries: Ints, slots: Ints, ends: int, type_code: int, revision: int) -> bool:
+    """Whether one of the entries is a relationship of these ends and type at a revision."""
+    for i in range(len(entries)):
+        slot = entries[i] & _LOW
+        if (
+            slots[slot, ENDS] == ends
+            and slots[slot, BORN] <= revision < slots[slot, DIED]
+            and (slots[slot, SIZE_CODES] & _LOW) >> 16 == type_code
+        ):
+            return True
+    return False
+
+
+@numba.njit(cache=True, nogil=True)
+def row_after(rows: Ints, slots: Ints, count: int, ordinal: int) -> int:
+    """The first of `count` rows that was created after `ordinal`.
+
+    Rows are in order of creation but for those that were taken back: they are passed over.
+    """
+    low, high = 0, count
+    while low < high:
+        middle = (low + high) >> 1
+        probe = middle
+        while probe < high:
+            latest = rows[probe, LATEST]
+            if latest >= 0 and slots[latest, LINKS] & _LOW == probe:
+                break
+            probe += 1
+        if probe < high and rows[probe, ORDINAL] <= ordinal:
+            low = probe + 1
+        else:
+            high = middle
+    return low
+
+
+@numba.njit(cache=True, nogil=True)
+def measure(items: Ints, first: int, last: int, slots: Ints) -> int:
+    """How many bytes the framed records of `items[first:last]` have; the low half is the slot."""
+    total = 0
+    for i in range(first, last):
+        total += slots[items[i, 0] & _LOW, SIZE_CODES] >> 32
+    return total
+
+
+@numba.njit(cache=True, nogil=True)
+def gather(items: Ints, first: int, last: int, slots: Ints, arena: Bytes, out: Bytes) -> None:
+    """Joins the framed records of `items[first:last]` in `out`, which has their size."""
+    end = 0
+    for i in range(first, last):
+        slot = items[i, 0] & _LOW
+        start, size = slots[slot, OFFSET], slots[slot, SIZE_CODES] >> 32
+        for j in range(size):
+            out[end + j] = arena[start + j]
+        end += size
+
+
+def warm_up() -> None:
+    """Compiles every kernel, or loads it from the cache, so that no request has to wait for it."""
+    table = np.zeros((2, 8), dtype=np.int64)
+    state = np.zeros(STATE_WIDTH, dtype=np.int64)
+    column, row = np.zeros((2, 1), dtype=np.int64), np.zeros(1, dtype=np.int64)
+    empty, octets = np.zeros(0, dtype=np.int64), np.zeros(1, dtype=np.uint8)
+    columns = [np.zeros((2, 1), dtype=np.int64) for _ in range(9)]
+    walk(state, table, *columns, table, table, table, octets, octets, row)
+    select(empty, table, table, 0, octets, -1, -1, empty)
+    select_edges(empty, table, 0, octets, empty, empty, empty, empty)
+    linked(empty, table, 0, 0, 0)
+    row_after(table, table, 0, 0)
+    measure(column, 0, 0, table)
+    gather(column, 0, 0, table, octets, octets)

@@ -1,0 +1,363 @@
+"""Finding the versions that a filter means: candidates from the indexes, judged by kernels and records.
+
+The indexes are rough: they have had values too, and what was taken back. So a candidate counts only
+when its version at the revision has been looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from array import array
+from collections.abc import AsyncIterator, Collection, Iterable
+from itertools import islice
+
+import numpy as np
+
+from hyper_registry.model.relationship import FEATURE_TYPE
+from hyper_registry.query import kernels
+from hyper_registry.query.filters import EntityFilter, RelationshipFilter
+from hyper_registry.registry.columns import Bytes, Ints
+from hyper_registry.registry.table import ENDS, LINKS, TYPE, Table
+from hyper_registry.registry.view import Generation, Names, View
+from ose.registry.v1.entity_pb2 import Entity as EntityMessage
+
+_LOW = (1 << 32) - 1
+_NO_ROWS: Ints = np.zeros(0, dtype=np.int64)
+
+FIRST_CHUNK, LAST_CHUNK = 512, 32_768
+"""How many candidates are judged at once: few first, for most pages need few."""
+
+_SLICE_SECONDS = 0.0015
+_COPY = 131_072
+_NAMES = 2048
+
+LAST_INDEX = (1 << 20) - 1
+
+
+class Turns:
+    """Gives the event loop its turn now and then: `await turns()` between small pieces of work."""
+
+    def __init__(self) -> None:
+        self._since = time.perf_counter()
+
+    async def __call__(self) -> None:
+        """Lets others run if this one has run long enough."""
+        if time.perf_counter() - self._since > _SLICE_SECONDS:
+            await asyncio.sleep(0)
+            self._since = time.perf_counter()
+
+
+class Belonging:
+    """Who has a `belongs_to` to what, at any revision that the view can read."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+
+    def __call__(self, entity_id: str, feature: str, revision: int) -> bool:
+        """Whether the entity has a `belongs_to` relationship to the feature at the revision."""
+        generation = self._view.generation
+        entities = generation.entities
+        source, target = entities.find(entity_id, revision), entities.find(feature, revision)
+        code = self._view.relationship_types.codes.get(FEATURE_TYPE)
+        if source < 0 or target < 0 or code is None:
+            return False
+        head, tail = entities.row_of(source), entities.row_of(target)
+        graph = generation.graph
+        # The shorter list, so that neither a large feature nor a hub is searched.
+        if graph.outgoing.length(head) <= graph.incoming.length(tail):
+            entries = graph.outgoing.entries(head)
+        else:
+            entries = graph.incoming.entries(tail)
+        slots = generation.relationships.slots.array
+        return bool(kernels.linked(entries, slots, head << 32 | tail, code, revision))
+
+
+def mask_of(names: Names, wanted: Collection[str]) -> Bytes:
+    """One byte per type code, 1 for those that are wanted; empty for all."""
+    if not wanted:
+        return np.zeros(0, dtype=np.uint8)
+    mask = np.zeros(kernels.MAX_CODES, dtype=np.uint8)
+    for name in wanted:
+        if (code := names.codes.get(name)) is not None:
+            mask[code] = 1
+    return mask
+
+
+def bits_of(numbers: Iterable[int]) -> int:
+    """A set of small numbers as bits; all of them for none."""
+    bits = 0
+    for number in numbers:
+        bits |= 1 << number
+    return bits or -1
+
+
+class EntitySelection:
+    """Which entities a filter means at one revision.
+
+    It reads the generation that there was when it was made, which compaction leaves as it is.
+    """
+
+    def __init__(self, view: View, condition: EntityFilter, revision: int) -> None:
+        self.condition = condition
+        self.revision = revision
+        self.generation: Generation = view.generation
+        self.table: Table = self.generation.entities
+        self.row_count = self.table.rows.length
+        self._belongs = Belonging(view)
+        self._feature_code = view.relationship_types.codes.get(FEATURE_TYPE, -1)
+        self._types = mask_of(view.entity_types, condition.types)
+        self._statuses = bits_of(condition.statuses)
+        self._healths = bits_of(condition.healths)
+
+    @property
+    def is_void(self) -> bool:
+        """Whether it can mean nothing, since no entity ever had one of its types."""
+        return len(self._types) > 0 and not self._types.any()
+
+    def judge(self, rows: Ints) -> Ints:
+        """For each row its version, or -1 if it has none or its codes are not meant."""
+        out = np.empty(len(rows), dtype=np.int64)
+        kernels.select(
+            rows,
+            self.table.rows.array,
+            self.table.slots.array,
+            self.revision,
+            self._types,
+            self._statuses,
+            self._healths,
+            out,
+        )
+        return out
+
+    def is_meant(self, slot: int) -> bool:
+        """Whether the record of a version that was judged by its codes is meant."""
+        return not self.condition.reads_records or self.condition.matches_message(
+            self.message(slot), self.revision, self._belongs
+        )
+
+    def message(self, slot: int) -> EntityMessage:
+        """The record of a version."""
+        return EntityMessage.FromString(self.table.record(slot))
+
+    def rows_of(self, slots: Ints) -> Ints:
+        """The rows of versions."""
+        return self.table.slots.array[slots, LINKS] & _LOW
+
+    def row_after(self, ordinal: int) -> int:
+        """The first row that was created after this ordinal."""
+        table = self.table
+        return int(kernels.row_after(table.rows.array, table.slots.array, self.row_count, ordinal))
+
+    async def candidates(self, turns: Turns) -> Ints | None:
+        """The rows that may be meant, each once, in order of creation; None for all rows."""
+        condition, found = self.condition, self._smallest()
+        if found is None:
+            return None
+        if found == "ids":
+            slots = (self.table.find(entity_id, self.revision) for entity_id in condition.ids)
+            rows = self.rows_of(np.array([s for s in slots if s >= 0], dtype=np.int64))
+        elif found == "feature":
+            rows = np.concatenate(
+                (
+                    await _copy(self.generation.features.get(condition.feature), turns),
+                    self._belonging_rows(),
+                )
+            )
+        elif found == "prefix":
+            rows = await self._prefixed_rows(turns)
+        else:
+            rows = await _copy(self.generation.labels.get(found), turns)
+        return await _in_order(rows)
+
+    def _smallest(self) -> str | tuple[str, str | None] | None:
+        """The index with the fewest candidates; None if there is none to use."""
+        condition, generation = self.condition, self.generation
+        sizes: dict[str | tuple[str, str | None], int] = {
+            label: len(generation.labels.get(label, ())) for label in condition.labels
+        }
+        if condition.ids:
+            sizes["ids"] = len(condition.ids)
+        if condition.feature:
+            sizes["feature"] = len(generation.features.get(condition.feature, ())) + len(
+                self._feature_entries()
+            )
+        if condition.name_prefix:
+            low, high = self.name_range()
+            # A name costs several times what a posting does.
+            sizes["prefix"] = 4 * (high - low)
+        if not sizes:
+            return None
+        found = min(sizes, key=sizes.__getitem__)
+        return None if sizes[found] > 4 * self.row_count else found
+
+    def name_range(self) -> tuple[int, int]:
+        """Where the names with the prefix start and end in the index."""
+        names, prefix = self.generation.names, self.condition.name_prefix
+        end = after_prefix(prefix)
+        low = names.bisect_left((prefix, -1))
+        return low, len(names) if end is None else names.bisect_left((end, -1))
+
+    def _feature_entries(self) -> Ints:
+        feature = self.table.find(self.condition.feature, self.revision)
+        if feature < 0:
+            return _NO_ROWS
+        return self.generation.graph.incoming.entries(self.table.row_of(feature))
+
+    def _belonging_rows(self) -> Ints:
+        """The rows with a `belongs_to` to the feature; rough, for the records are looked at anyway."""
+        entries = self._feature_entries()
+        out = np.empty(len(entries), dtype=np.int64)
+        types = np.zeros(kernels.MAX_CODES, dtype=np.uint8)
+        types[self._feature_code] = self._feature_code >= 0
+        slots = self.generation.relationships.slots.array
+        count = kernels.select_edges(
+            entries, slots, self.revision, types, _NO_ROWS, _NO_ROWS, _NO_ROWS, out
+        )
+        ends: Ints = slots[out[:count] & _LOW, ENDS]
+        return ends >> 32
+
+    async def _prefixed_rows(self, turns: Turns) -> Ints:
+        rows = array("q")
+        prefix = self.condition.name_prefix
+        low = (prefix, -1)
+        while part := list(islice(self.generation.names.irange(low), _NAMES)):
+            named = [row for name, row in part if name.startswith(prefix)]
+            rows.extend(named)
+            if len(named) < len(part):
+                break
+            name, row = part[-1]
+            # The index may change while others run: go on by value, not by place.
+            low = (name, row + 1)
+            await turns()
+        return np.array(rows, dtype=np.int64)
+
+
+class RelationshipSelection:
+    """Which relationships a filter means at one revision; as EntitySelection."""
+
+    def __init__(
+        self,
+        view: View,
+        condition: RelationshipFilter,
+        revision: int,
+        entity_types: Collection[str] = (),
+    ) -> None:
+        """With `entity_types`, both ends must be of one of these types."""
+        self.condition = condition
+        self.revision = revision
+        self.generation: Generation = view.generation
+        self.table: Table = self.generation.relationships
+        self.row_count = self.table.rows.length
+        self._types = mask_of(view.relationship_types, condition.types)
+        self._end_types = mask_of(view.entity_types, entity_types)
+        self._sources = self._ends(condition.source_ids)
+        self._targets = self._ends(condition.target_ids)
+        self._either = self._ends(condition.entity_ids)
+
+    def judge(self, rows: Ints) -> Ints:
+        """For each row its version, or -1 if it has none or is not meant. Ends named by id aside."""
+        out = np.empty(len(rows), dtype=np.int64)
+        table = self.table
+        kernels.select(
+            rows, table.rows.array, table.slots.array, self.revision, self._types, -1, -1, out
+        )
+        if len(self._end_types):
+            found = np.flatnonzero(out >= 0)
+            ends = table.slots.array[out[found], ENDS]
+            types = self.generation.entities.rows.array[:, TYPE]
+            meant = self._end_types[types[ends >> 32]] & self._end_types[types[ends & _LOW]]
+            out[found[meant == 0]] = -1
+        return out
+
+    def row_after(self, ordinal: int) -> int:
+        """The first row that was created after this ordinal."""
+        table = self.table
+        return int(kernels.row_after(table.rows.array, table.slots.array, self.row_count, ordinal))
+
+    async def linked(self) -> Ints:
+        """The versions that a filter with ends means, in order of creation."""
+        lists = self._shortest_lists()
+        if lists is None:
+            return _NO_ROWS
+        entries = np.concatenate(lists) if lists else _NO_ROWS
+        if len(entries) > LAST_CHUNK:
+            return await asyncio.to_thread(self._judge_entries, entries)
+        return self._judge_entries(entries)
+
+    def _judge_entries(self, entries: Ints) -> Ints:
+        out = np.empty(len(entries), dtype=np.int64)
+        count = kernels.select_edges(
+            entries,
+            self.table.slots.array,
+            self.revision,
+            self._types,
+            self._sources,
+            self._targets,
+            self._either,
+            out,
+        )
+        # By row; an edge that stands in two of the lists is there twice.
+        return np.unique(out[:count]) & _LOW
+
+    def _shortest_lists(self) -> list[Ints] | None:
+        """The lists that have all that can be meant; None if an end that is named does not exist."""
+        graph, condition = self.generation.graph, self.condition
+        options: list[list[Ints]] = []
+        for named, rows, lists in (
+            (condition.source_ids, self._sources, (graph.outgoing,)),
+            (condition.target_ids, self._targets, (graph.incoming,)),
+            (condition.entity_ids, self._either, (graph.outgoing, graph.incoming)),
+        ):
+            if named and not len(rows):
+                return None
+            if named:
+                options.append([side.entries(row) for row in rows.tolist() for side in lists])
+        return min(options, key=lambda entries: sum(map(len, entries)))
+
+    def _ends(self, ids: Collection[str]) -> Ints:
+        entities = self.generation.entities
+        slots = (entities.find(entity_id, self.revision) for entity_id in ids)
+        rows = {entities.row_of(slot) for slot in slots if slot >= 0}
+        return np.array(sorted(rows), dtype=np.int64)
+
+
+def after_prefix(prefix: str) -> str | None:
+    """The first text behind all that start with the prefix; None if nothing is behind them."""
+    while prefix:
+        last = ord(prefix[-1])
+        if last < 0x10FFFF:
+            return prefix[:-1] + chr(last + 1)
+        prefix = prefix[:-1]
+    return None
+
+
+async def _copy(posting: array[int] | None, turns: Turns) -> Ints:
+    """A posting as it is now; the array itself must stay free to grow."""
+    if posting is None:
+        return _NO_ROWS
+    rows = np.empty(len(posting), dtype=np.int64)
+    for start in range(0, len(rows), _COPY):
+        end = min(start + _COPY, len(rows))
+        rows[start:end] = posting[start:end]
+        await turns()
+    return rows
+
+
+async def _in_order(rows: Ints) -> Ints:
+    """Rows in order, each once. Postings mostly are that already."""
+    if len(rows) < 2 or bool((rows[1:] > rows[:-1]).all()):
+        return rows
+    if len(rows) > LAST_CHUNK:
+        return await asyncio.to_thread(np.unique, rows)
+    return np.unique(rows)
+
+
+async def in_chunks(first: int, last: int, turns: Turns) -> AsyncIterator[tuple[int, int]]:
+    """Cuts a range into chunks, small ones first, and gives others their turn between them."""
+    size = FIRST_CHUNK
+    while first < last:
+        end = min(first + size, last)
+        yield first, end
+        first, size = end, min(2 * size, LAST_CHUNK)
+        await turns()

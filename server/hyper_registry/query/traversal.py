@@ -1,0 +1,330 @@
+"""Walking the graph from one node, breadth first, at one revision.
+
+The order of an answer is part of what it says: nodes as they were reached, each followed by the
+edges between it and the nodes before it. Edges of one node are looked at in the order in which
+their relationships were created, so the order is the same on every replica and after every restart,
+and a place in it is two numbers. See `kernels.walk`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from hyper_registry.model.errors import EntityNotFound, InvalidArgument, Violation
+from hyper_registry.model.relationship import Direction
+from hyper_registry.model.rules import ID_RULE, is_id, shown
+from hyper_registry.query import kernels
+from hyper_registry.query.filters import parse_types
+from hyper_registry.query.records import gather_items
+from hyper_registry.query.scratch import Scratch, ScratchPool
+from hyper_registry.query.tokens import digest_of
+from hyper_registry.registry.columns import Bytes, Ints
+from hyper_registry.registry.table import SIZE_CODES, SLOT_WIDTH
+from hyper_registry.registry.view import Generation, Names, View
+
+UNLIMITED = (1 << 62) - 1
+
+DEFAULT_BYTES = 3_670_016
+"""3.5 MiB, which a gRPC client with default settings can take."""
+
+_LEAST_BYTES, _MOST_BYTES = 64 << 10, 64 << 20
+_MOST_NODES, _MOST_EDGES = 1_000_000, 10_000_000
+
+# What a response has beside records, distances and parents: the root's id, a token, small numbers.
+_ENVELOPE = 1024
+
+_EVERYTHING: Bytes = np.zeros(0, dtype=np.uint8)
+
+
+@dataclass(frozen=True)
+class GraphQuestion:
+    """Where to start, which way to walk and how far.
+
+    `depth` None is no limit. `types` are those of relationships to walk, `entity_types` those of
+    entities to enter (the root may be of any); None is all, and a name that nothing has matches
+    nothing.
+    """
+
+    root_id: str
+    direction: Direction = Direction.OUT
+    depth: int | None = None
+    types: frozenset[str] | None = None
+    entity_types: frozenset[str] | None = None
+
+    @classmethod
+    def parse(
+        cls,
+        root_id: str,
+        direction: int,
+        depth: int | None,
+        types: Collection[str],
+        entity_types: Collection[str],
+        root_field: str = "root_id",
+    ) -> GraphQuestion:
+        """The question of a request's fields; an empty list of types is no condition.
+
+        Raises LimitExceeded or InvalidArgument.
+        """
+        violations = []
+        if not is_id(root_id):
+            violations.append(Violation(root_field, f"{ID_RULE}, got {shown(root_id)}"))
+        if direction not in {*Direction}:
+            violations.append(Violation("direction", f"a value of its enum, got {direction}"))
+        if depth is not None and depth < 0:
+            violations.append(Violation("depth", f"0 or more, got {depth}"))
+        if violations:
+            raise InvalidArgument(violations)
+        return cls(
+            root_id,
+            Direction(direction),
+            depth,
+            parse_types("types", types) or None,
+            parse_types("entity_types", entity_types) or None,
+        )
+
+    @cached_property
+    def digest(self) -> str:
+        """The same for equal questions, in every process."""
+        return digest_of(self.root_id, self.direction, self.depth, self.types, self.entity_types)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much one answer may have. Of bytes there is always room for one record."""
+
+    nodes: int = UNLIMITED
+    edges: int = UNLIMITED
+    bytes: int = UNLIMITED
+
+    @classmethod
+    def parse(cls, node_limit: int, edge_limit: int, byte_limit: int) -> Limits:
+        """The limits of a request's fields; 0 is the default. Raises InvalidArgument."""
+        violations = [
+            Violation(field, f"{least} to {most}, got {value}")
+            for field, value, least, most in (
+                ("node_limit", node_limit, 1, _MOST_NODES),
+                ("edge_limit", edge_limit, 1, _MOST_EDGES),
+                ("byte_limit", byte_limit, _LEAST_BYTES, _MOST_BYTES),
+            )
+            if value and not least <= value <= most
+        ]
+        if violations:
+            raise InvalidArgument(violations)
+        return cls(node_limit or UNLIMITED, edge_limit or UNLIMITED, byte_limit or DEFAULT_BYTES)
+
+
+class Masks:
+    """Sets of type names as kernels take them, remembered while the names are the same."""
+
+    def __init__(self, names: Names) -> None:
+        self._names = names
+        self._known = 0
+        self._masks: dict[frozenset[str], Bytes] = {}
+
+    def of(self, types: frozenset[str] | None) -> Bytes:
+        """One byte per code, 1 for those of these types; empty for all."""
+        if types is None:
+            return _EVERYTHING
+        if len(self._names.names) != self._known or len(self._masks) > 256:
+            # A name of the set may have got its code since.
+            self._masks = {}
+            self._known = len(self._names.names)
+        mask = self._masks.get(types)
+        if mask is None:
+            mask = self._masks[types] = np.zeros(kernels.MAX_CODES, dtype=np.uint8)
+            for name in types:
+                if (code := self._names.codes.get(name)) is not None:
+                    mask[code] = 1
+        return mask
+
+
+class Walk:
+    """One walk, as far as it is. It belongs to one thread at a time.
+
+    `turn` says which page is wanted, `advance` walks until that is full or there is nothing more;
+    `node` and `edge` are the page's end. `cancel` may be called from any thread.
+    """
+
+    __slots__ = ("_arguments", "_flag", "cells", "generation", "question", "revision", "scratch")
+
+    def __init__(
+        self,
+        generation: Generation,
+        question: GraphQuestion,
+        revision: int,
+        scratch: Scratch,
+        edge_types: Bytes,
+        entity_types: Bytes,
+    ) -> None:
+        """Raises EntityNotFound if there is no root at the revision."""
+        entities = generation.entities
+        slot = entities.find(question.root_id, revision)
+        if slot < 0:
+            raise EntityNotFound(question.root_id, revision)
+        self.generation = generation
+        self.question = question
+        self.revision = revision
+        self.scratch = scratch
+        self.cells = scratch.state.cells
+        self._flag = np.zeros(1, dtype=np.int64)
+        self._start(entities.row_of(slot), slot)
+        graph = generation.graph
+        self._arguments = (
+            scratch.state.array[:, 0],
+            scratch.nodes.array,
+            scratch.edges.array,
+            scratch.ordered.array,
+            scratch.keys.array,
+            scratch.spare.array,
+            scratch.marks.array,
+            graph.outgoing.refs.array,
+            graph.outgoing.pool.array,
+            graph.incoming.refs.array,
+            graph.incoming.pool.array,
+            generation.relationships.slots.array,
+            entities.rows.array,
+            entities.slots.array,
+            edge_types,
+            entity_types,
+            self._flag,
+        )
+
+    def _start(self, row: int, slot: int) -> None:
+        cells, scratch, question = self.cells, self.scratch, self.question
+        entities = self.generation.entities
+        cells[kernels.REVISION] = self.revision
+        cells[kernels.DIRECTION] = question.direction
+        cells[kernels.DEPTH] = -1 if question.depth is None else question.depth
+        cells[kernels.STAMP] = scratch.stamp
+        cells[kernels.FOUND] = 1
+        cells[kernels.DONE] = cells[kernels.MET] = cells[kernels.ORDERED] = 0
+        nodes = scratch.nodes.cells
+        nodes[kernels.IDENTITY] = row << 32 | slot
+        nodes[kernels.SIZE] = entities.slots.cells[slot * SLOT_WIDTH + SIZE_CODES] >> 32
+        nodes[kernels.DISTANCE] = 0
+        nodes[kernels.PARENT] = -1
+        nodes[kernels.TALLY] = 0
+        mark = row * kernels.MARK_WIDTH
+        scratch.marks.cells[mark + kernels.MARK] = scratch.stamp << 32
+        scratch.marks.cells[mark + kernels.WAITING] = 0
+
+    def turn(self, node: int, edge: int, limits: Limits) -> None:
+        """Begins the page that starts behind so many nodes and edges."""
+        cells = self.cells
+        cells[kernels.FIRST_NODE] = cells[kernels.NODE] = node
+        cells[kernels.FIRST_EDGE] = cells[kernels.EDGE] = edge
+        cells[kernels.NODES_MAX] = limits.nodes
+        cells[kernels.EDGES_MAX] = limits.edges
+        cells[kernels.BYTES_MAX] = max(limits.bytes - _ENVELOPE, 1)
+        cells[kernels.NODE_BYTES] = cells[kernels.EDGE_BYTES] = cells[kernels.EXTRA_BYTES] = 0
+
+    def advance(self, budget: int = UNLIMITED) -> int:
+        """Goes on, looking at no more than `budget` list entries; answers as `kernels.walk` does."""
+        self.cells[kernels.BUDGET] = budget
+        return kernels.walk(*self._arguments)
+
+    def cancel(self) -> None:
+        """Makes `advance` end soon."""
+        self._flag[0] = 1
+
+    @property
+    def node_count(self) -> int:
+        """How many nodes have been finished."""
+        return self.cells[kernels.DONE]
+
+    @property
+    def edge_count(self) -> int:
+        """How many edges are in their final order."""
+        return self.cells[kernels.ORDERED]
+
+    @property
+    def node_slots(self) -> Ints:
+        """The versions of the finished nodes, in order."""
+        return self.scratch.nodes.array[: self.node_count, kernels.IDENTITY] & 0xFFFFFFFF
+
+    @property
+    def edge_slots(self) -> Ints:
+        """The versions of the edges, in order."""
+        return self.scratch.ordered.array[: self.edge_count, 0] & 0xFFFFFFFF
+
+    @property
+    def distances(self) -> Ints:
+        """How far each finished node is from the root."""
+        return self.scratch.nodes.array[: self.node_count, kernels.DISTANCE].copy()
+
+    @property
+    def parents(self) -> Ints:
+        """The position of the node before each node on a shortest path; -1 for the root."""
+        return self.scratch.nodes.array[: self.node_count, kernels.PARENT].copy()
+
+    def column(self, column: int) -> list[int]:
+        """A column of the page's nodes."""
+        width = kernels.NODE_WIDTH
+        first, last = self.cells[kernels.FIRST_NODE], self.cells[kernels.NODE]
+        return self.scratch.nodes.cells[first * width + column : last * width : width].tolist()
+
+    def nodes_bytes(self) -> bytes:
+        """The page's nodes, framed."""
+        cells = self.cells
+        return gather_items(
+            self.generation.entities,
+            self.scratch.nodes.array,
+            cells[kernels.FIRST_NODE],
+            cells[kernels.NODE],
+            cells[kernels.NODE_BYTES],
+        )
+
+    def edges_bytes(self) -> bytes:
+        """The page's edges, framed."""
+        cells = self.cells
+        return gather_items(
+            self.generation.relationships,
+            self.scratch.ordered.array,
+            cells[kernels.FIRST_EDGE],
+            cells[kernels.EDGE],
+            cells[kernels.EDGE_BYTES],
+        )
+
+
+class Walker:
+    """Begins walks over a view, and keeps the memory that they work in."""
+
+    def __init__(self, view: View) -> None:
+        generation = view.generation
+        self._view = view
+        self._edge_types = Masks(view.relationship_types)
+        self._entity_types = Masks(view.entity_types)
+        self.pool = ScratchPool(
+            generation.entities.rows.capacity, generation.relationships.rows.capacity
+        )
+
+    def begin(self, question: GraphQuestion, revision: int) -> Walk:
+        """A walk that has only found its root, on the event loop. Raises EntityNotFound.
+
+        Give its scratch back to the pool when it is no longer needed.
+        """
+        scratch = self.pool.take()
+        try:
+            return Walk(
+                self._view.generation,
+                question,
+                revision,
+                scratch,
+                self._edge_types.of(question.types),
+                self._entity_types.of(question.entity_types),
+            )
+        except EntityNotFound:
+            self.pool.give(scratch)
+            raise
+
+
+def traverse(walker: Walker, question: GraphQuestion, revision: int) -> Walk:
+    """The whole walk, at once and without limits. Raises EntityNotFound."""
+    walk = walker.begin(question, revision)
+    walk.turn(0, 0, Limits())
+    walk.advance()
+    return walk

@@ -1,0 +1,80 @@
+"""Arrays that grow without moving.
+
+The view is read by kernels that hold no lock while the writer appends, so an array must never move
+under a reader. Each array is a private anonymous mapping of its largest size: the operating system
+gives it memory page by page as it is first written, and what is never written costs address space
+only.
+"""
+
+from __future__ import annotations
+
+import mmap
+import sys
+
+import numpy as np
+import numpy.typing as npt
+
+from hyper_registry.model.errors import StoreFull
+
+Ints = npt.NDArray[np.int64]
+Bytes = npt.NDArray[np.uint8]
+
+# mmap does not name this flag before Python 3.13. Without it, strict overcommit accounting would
+# refuse a size that is never touched.
+_NORESERVE = 0x4000 if sys.platform == "linux" else 0
+
+
+class IntColumns:
+    """A growable table of 64-bit integers: `width` columns, at most `capacity` rows.
+
+    `array` is what kernels read, `cells` what Python code reads and writes one by one (row r,
+    column c is `cells[r * width + c]`): indexing a memoryview costs a third of indexing an array.
+    The writer alone changes `length`.
+    """
+
+    __slots__ = ("array", "capacity", "cells", "length", "width")
+
+    def __init__(self, width: int, capacity: int) -> None:
+        region = _reserve(width * capacity * 8)
+        self.width = width
+        self.capacity = capacity
+        self.length = 0
+        self.cells = memoryview(region).cast("q")
+        self.array: Ints = np.frombuffer(region, dtype=np.int64).reshape(capacity, width)
+
+    def grow(self, rows: int) -> int:
+        """Takes the next `rows` rows; answers the number of the first. Raises StoreFull."""
+        first = self.length
+        if first + rows > self.capacity:
+            raise StoreFull(f"the view holds at most {self.capacity} rows of a kind")
+        self.length = first + rows
+        return first
+
+
+class Arena:
+    """A growable string of bytes, at most `capacity` long. Appended to, never changed."""
+
+    __slots__ = ("array", "bytes", "capacity", "length")
+
+    def __init__(self, capacity: int) -> None:
+        region = _reserve(capacity)
+        self.capacity = capacity
+        self.length = 0
+        self.bytes = memoryview(region)
+        self.array: Bytes = np.frombuffer(region, dtype=np.uint8)
+
+    def append(self, data: bytes) -> int:
+        """Copies `data` to the end; answers where it starts. Raises StoreFull."""
+        start = self.length
+        end = start + len(data)
+        if end > self.capacity:
+            raise StoreFull(f"the view holds at most {self.capacity} bytes of records of a kind")
+        self.bytes[start:end] = data
+        self.length = end
+        return start
+
+
+def _reserve(size: int) -> mmap.mmap:
+    if sys.platform == "win32":
+        return mmap.mmap(-1, size)
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE)

@@ -1,0 +1,456 @@
+"""The one writer: collects requests, decides them, commits them together, and tells.
+
+While one transaction is being committed the next requests queue up; they go into the next one
+together, so the cost of making a write durable is shared. `docs/architecture.md` follows a write
+through here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from hyper_registry.model.errors import (
+    CommitUnknown,
+    IdempotencyKeyReused,
+    NotServing,
+    RegistryError,
+    RevisionCompacted,
+    StoreFull,
+    StoreUnavailable,
+    TooManyStreams,
+)
+from hyper_registry.model.revision import Change, Commit, Head, Kind, Position, chain, sealed
+from hyper_registry.registry import codec
+from hyper_registry.registry.decide import Decider
+from hyper_registry.registry.feed import Feed
+from hyper_registry.registry.mutations import WriteRequest
+from hyper_registry.registry.view import Tally, View
+from hyper_registry.store.base import (
+    Batch,
+    EntityRow,
+    KnownResults,
+    RelationshipRow,
+    ResultKey,
+    Store,
+    StoredResult,
+    Transaction,
+)
+
+MAX_QUEUE = 20_000
+"""How many requests wait at most; more are refused with TOO_MANY_STREAMS."""
+
+RESULT_MICROS = 24 * 3600 * 1_000_000
+"""How long the result of an idempotency key is kept."""
+
+_ROUND_MUTATIONS = 10_000
+_SLICE_SECONDS = 0.003
+_READ_BYTES = 16 << 20
+_RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Waiting:
+    request: WriteRequest
+    answer: asyncio.Future[bytes]
+
+
+@dataclass(slots=True)
+class _Round:
+    """What one transaction is going to write, and who waits for it.
+
+    `asked` are the keys of requests that were refused: whether the store has a result for them
+    shows when the transaction commits.
+    """
+
+    base: Head
+    known: dict[ResultKey, StoredResult]
+    commits: list[Commit] = field(default_factory=list)
+    deciders: list[Decider] = field(default_factory=list)
+    results: dict[ResultKey, StoredResult] = field(default_factory=dict)
+    asked: set[ResultKey] = field(default_factory=set)
+    answers: list[tuple[_Waiting, bytes | Exception]] = field(default_factory=list)
+    head: Head = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.head = self.base
+
+    def append(self, decider: Decider, commit: Commit) -> None:
+        """Adds a decided revision."""
+        self.commits.append(commit)
+        self.deciders.append(decider)
+        self.head = Head(commit.revision, self.base.epoch, decider.floor, commit.time, commit.hash)
+
+    def is_empty(self) -> bool:
+        """Whether there is nothing to write or to ask."""
+        return not (self.commits or self.results or self.asked)
+
+
+class Committer:
+    """Writes the log of one registry. `run` must be running for `submit` to answer."""
+
+    def __init__(
+        self, store: Store, view: View, feed: Feed, clock: Callable[[], int] = time.time_ns
+    ) -> None:
+        self._store = store
+        self._view = view
+        self._feed = feed
+        self._clock = clock
+        self._interactive: deque[_Waiting] = deque()
+        self._bulk: deque[_Waiting] = deque()
+        self._wake = asyncio.Event()
+        self._closed = False
+        self._pause = asyncio.Lock()
+        self._head = Head(0, "", 0, 0, b"")
+        self.unknown = False
+
+    @property
+    def head(self) -> Head:
+        """The latest published head."""
+        return self._head
+
+    def start(self, head: Head) -> None:
+        """Says where the log stands; the view has been built up to there."""
+        self._head = head
+
+    async def submit(self, request: WriteRequest) -> bytes:
+        """Waits until the request is durable and visible; answers what its `respond` made.
+
+        Raises what the request is refused with, StoreFull, StoreUnavailable, CommitUnknown,
+        NotServing or TooManyStreams. A caller that is cancelled while its request waits takes it
+        back; one that is cancelled later does not.
+        """
+        if self._closed:
+            raise NotServing("the server is shutting down")
+        if self.unknown:
+            raise CommitUnknown(
+                "an earlier write's outcome is not known yet; nothing was written of this one"
+            )
+        queue = self._bulk if request.bulk else self._interactive
+        if len(queue) >= MAX_QUEUE:
+            raise TooManyStreams("max_queued_writes", MAX_QUEUE)
+        waiting = _Waiting(request, asyncio.get_running_loop().create_future())
+        queue.append(waiting)
+        self._wake.set()
+        return await waiting.answer
+
+    def pause(self) -> asyncio.Lock:
+        """A lock that keeps the committer between two transactions while it is held."""
+        return self._pause
+
+    async def run(self) -> None:
+        """Commits until `aclose`, then what is still queued."""
+        while not (self._closed and not self._interactive and not self._bulk):
+            await self._wake.wait()
+            self._wake.clear()
+            while waiting := self._take():
+                async with self._pause:
+                    await self._commit(waiting)
+
+    async def aclose(self) -> None:
+        """Refuses new requests; `run` returns when those in the queue are answered."""
+        self._closed = True
+        self._wake.set()
+
+    def _take(self) -> list[_Waiting]:
+        """The next requests to commit together: the small ones first, and at most one bulk one."""
+        taken: list[_Waiting] = []
+        room = _ROUND_MUTATIONS
+        while self._interactive and room > 0:
+            waiting = self._interactive.popleft()
+            if not waiting.answer.done():
+                taken.append(waiting)
+                room -= len(waiting.request.mutations)
+        while self._bulk:
+            waiting = self._bulk.popleft()
+            if not waiting.answer.done():
+                taken.append(waiting)
+                break
+        return taken
+
+    async def _commit(self, waiting: list[_Waiting]) -> None:
+        known: dict[ResultKey, StoredResult] = {}
+        try:
+            while True:
+                transaction = await self._begin()
+                try:
+                    batch = await self._decide(waiting, transaction.head, known)
+                    if batch.is_empty():
+                        await transaction.rollback()
+                        break
+                    await self._write(transaction, batch)
+                    break
+                except KnownResults as found:
+                    # Rare, so that everyone else does not pay for a look-up of their own.
+                    self._view.rollback(0)
+                    known |= {result.key: result for result in found.results}
+                except BaseException:
+                    self._view.rollback(0)
+                    await transaction.rollback()
+                    raise
+        except RegistryError as error:
+            _fail(waiting, error)
+        except Exception:  # noqa: BLE001 - whoever waits must be told
+            _log.exception("commit_failed")
+            _fail(waiting, StoreUnavailable())
+        else:
+            for one, answer in batch.answers:
+                if one.answer.done():
+                    continue
+                if isinstance(answer, Exception):
+                    one.answer.set_exception(answer)
+                else:
+                    one.answer.set_result(answer)
+
+    async def _begin(self) -> Transaction:
+        transaction = await self._store.begin()
+        try:
+            if transaction.head.hash != self._head.hash:
+                await self._catch_up(transaction.head)
+        except BaseException:
+            self._view.rollback(0)
+            await transaction.rollback()
+            raise
+        return transaction
+
+    async def _catch_up(self, head: Head) -> None:
+        """Applies what another process has committed."""
+        if head.revision <= self._head.revision or head.epoch != self._head.epoch:
+            raise StoreUnavailable("the store's history is not the one that this server follows")
+        held: tuple[Change, ...] = ()  # what has been read of the next revision
+        while self._head.revision < head.revision:
+            parts = await self._read_log(Position(self._head.revision, len(held)))
+            for commit, index in parts:
+                whole = replace(commit, changes=held + commit.changes)
+                if index == len(held) and chain(self._head.hash, whole) == commit.hash:
+                    held = ()
+                    tally = apply(self._view, whole)
+                    reached = Head(
+                        commit.revision, head.epoch, self._view.floor, commit.time, commit.hash
+                    )
+                    self._publish([whole], [tally], reached)
+                elif index == len(held) and commit is parts[-1][0]:
+                    held = whole.changes  # a large revision comes in parts
+                else:
+                    parts = ()
+                    break
+            if not parts:
+                raise StoreUnavailable("the store's history does not continue this server's")
+
+    async def _read_log(self, after: Position) -> Sequence[tuple[Commit, int]]:
+        try:
+            return await self._store.read_log(after, _ROUND_MUTATIONS, _READ_BYTES)
+        except RevisionCompacted:
+            raise StoreUnavailable(
+                "the store has forgotten what this server has not read"
+            ) from None
+
+    async def _decide(
+        self, waiting: Sequence[_Waiting], base: Head, known: dict[ResultKey, StoredResult]
+    ) -> _Round:
+        batch = _Round(base, known)
+        until = time.perf_counter() + _SLICE_SECONDS
+        for one in waiting:
+            if one.answer.done():
+                continue
+            head = batch.head
+            time_ = max(self._clock() // 1000, head.time + 1)
+            decider = Decider(self._view, head.revision + 1, time_, head.floor)
+            try:
+                if not self._answered_before(one, batch):
+                    for _ in decider.steps(one.request):
+                        # Readers, and the streams, go on while a large batch is decided.
+                        if time.perf_counter() > until:
+                            await asyncio.sleep(0)
+                            until = time.perf_counter() + _SLICE_SECONDS
+                    self._conclude(one, decider, batch)
+            except Exception as error:  # noqa: BLE001 - one request's bug is its own
+                decider.take_back()
+                # Told with the others: it may be refused for what they do, and that is not yet so.
+                batch.answers.append((one, error))
+                key = one.request.key
+                if key is not None and key not in known and not one.request.dry_run:
+                    batch.asked.add(key)
+        return batch
+
+    def _answered_before(self, one: _Waiting, batch: _Round) -> bool:
+        """Whether this repeats a request that has a result, of old or of this very batch."""
+        key = one.request.key
+        if key is None or one.request.dry_run:
+            return False
+        result = batch.known.get(key) or batch.results.get(key)
+        if result is None:
+            return False
+        if result.body_hash != one.request.body_hash:
+            raise IdempotencyKeyReused(key.key, result.revision)
+        batch.answers.append((one, result.response))
+        return True
+
+    def _conclude(self, one: _Waiting, decider: Decider, batch: _Round) -> None:
+        head = batch.head
+        decision = decider.decision(head.revision, one.request.dry_run)
+        response = one.request.respond(decision)
+        if one.request.dry_run:
+            decider.take_back()
+            batch.answers.append((one, response))
+            return
+        if decision.changes:
+            self._view.tip = decider.revision
+            request = one.request
+            commit = sealed(
+                head.hash, decider.revision, decider.time, request.actor, request.method,
+                request.request_id, decision.changes,
+            )  # fmt: skip
+            batch.append(decider, commit)
+        if one.request.key is not None:
+            batch.results[one.request.key] = StoredResult(
+                one.request.key,
+                one.request.body_hash,
+                decision.revision,
+                response,
+                decider.time + RESULT_MICROS,
+            )
+        batch.answers.append((one, response))
+
+    async def _write(self, transaction: Transaction, batch: _Round) -> None:
+        try:
+            await transaction.commit(_stored(batch), self._clock() // 1000)
+        except (KnownResults, StoreFull, StoreUnavailable):
+            raise
+        except Exception as error:  # noqa: BLE001 - a bug does not tell what was written either
+            if not isinstance(error, CommitUnknown):
+                _log.exception("commit_failed")
+            if not await self._settle(batch):
+                raise StoreUnavailable from None
+        if batch.commits:
+            tallies = [decider.tally for decider in batch.deciders]
+            self._publish(batch.commits, tallies, batch.head)
+
+    async def _settle(self, batch: _Round) -> bool:
+        """Finds out what a failed COMMIT did; answers whether it is committed.
+
+        If that cannot be found out at once, those who wait are told so, and nothing else is written
+        until it can. Raises CommitUnknown when the committer is closed meanwhile.
+        """
+        if not batch.commits:
+            # Whether the results are kept or not, a repetition comes to the same.
+            return False
+        try:
+            return await self._is_committed(batch)
+        except Exception:  # noqa: BLE001 - whatever it was, it is not known
+            self.unknown = True
+        _log.error("commit_unknown", revision=batch.head.revision)
+        _fail([waiting for waiting, _ in batch.answers], CommitUnknown())
+        for attempt in itertools.count():
+            await asyncio.sleep(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)])
+            if self._closed:
+                break
+            try:
+                committed = await self._is_committed(batch)
+            except Exception as error:  # noqa: BLE001 - as above
+                _log.warning("commit_still_unknown", error=str(error))
+                continue
+            self.unknown = False
+            _log.warning("commit_settled", revision=batch.head.revision, committed=committed)
+            return committed
+        raise CommitUnknown
+
+    async def _is_committed(self, batch: _Round) -> bool:
+        transaction = await self._store.begin()
+        await transaction.rollback()
+        head = transaction.head
+        if head.hash in (batch.base.hash, batch.head.hash):
+            return head.hash == batch.head.hash
+        # Others have written since, upon this batch or in its place.
+        parts = await self._read_log(Position(batch.base.revision))
+        if not parts or head.epoch != batch.base.epoch:
+            raise StoreUnavailable("the store's history is not the one that this server follows")
+        return parts[0][0].hash == batch.commits[0].hash
+
+    def _publish(self, commits: Sequence[Commit], tallies: Sequence[Tally], head: Head) -> None:
+        view = self._view
+        view.floor = head.floor
+        view.publish(head.revision)
+        for tally in tallies:
+            view.count(tally)
+        self._head = head
+        self._feed.floor = head.floor
+        self._feed.append(commits)
+
+
+def apply(view: View, commit: Commit) -> Tally:
+    """Applies a commit that was decided elsewhere."""
+    tally = Tally()
+    for index, change in enumerate(commit.changes):
+        match change.kind:
+            case Kind.ENTITY:
+                _apply_entity(view, change, commit.revision, index, tally)
+            case Kind.RELATIONSHIP:
+                _apply_relationship(view, change, commit.revision, index, tally)
+            case Kind.COMPACTION:
+                assert change.after is not None
+                view.floor = int(change.after)
+    return tally
+
+
+def _apply_entity(view: View, change: Change, revision: int, index: int, tally: Tally) -> None:
+    before = None if change.before is None else codec.decode_entity(change.before)
+    after = None if change.after is None else codec.decode_entity(change.after)
+    if after is not None and change.after is not None:
+        view.put_entity(after, change.after, before, index)
+    elif before is not None:
+        view.delete_entity(before, revision)
+    tally.entities.append((before, after))
+
+
+def _apply_relationship(
+    view: View, change: Change, revision: int, index: int, tally: Tally
+) -> None:
+    if change.after is not None:
+        relationship = codec.decode_relationship(change.after)
+        view.put_relationship(relationship, change.after, change.before is None, index)
+        if change.before is None:
+            tally.relationships.append((relationship.type, 1))
+    elif change.before is not None:
+        view.delete_relationship(change.id, revision)
+        type_ = codec.decode_relationship(change.before).type
+        tally.relationships.append((type_, -1))
+
+
+def _stored(batch: _Round) -> Batch:
+    entities: dict[str, EntityRow | None] = {}
+    relationships: dict[str, RelationshipRow | None] = {}
+    for decider in batch.deciders:
+        entities |= decider.entities
+        relationships |= decider.relationships
+    return Batch(
+        commits=batch.commits,
+        head=batch.head,
+        entities=[row for row in entities.values() if row is not None],
+        deleted_entities=[key for key, row in entities.items() if row is None],
+        relationships=[row for row in relationships.values() if row is not None],
+        deleted_relationships=[key for key, row in relationships.items() if row is None],
+        results=[
+            *batch.results.values(),
+            *(_question(key) for key in batch.asked - batch.results.keys()),
+        ],
+    )
+
+
+def _question(key: ResultKey) -> StoredResult:
+    """A result that has expired already: writing it shows whether there is one that has not."""
+    return StoredResult(key, b"", 0, b"", 0)
+
+
+def _fail(waiting: Sequence[_Waiting], error: RegistryError) -> None:
+    for one in waiting:
+        if not one.answer.done():
+            one.answer.set_exception(error)

@@ -1,0 +1,442 @@
+"""Deciding one request against the tip of the view.
+
+The decided changes are applied to the view at once, above what readers see, so that the next
+mutation and the next request are decided against them; a request that fails is taken back alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from hyper_registry.model.entity import Entity
+from hyper_registry.model.errors import (
+    CascadeTooLarge,
+    EndpointMissing,
+    EntityNotFound,
+    HasRelationships,
+    IdTaken,
+    InvalidArgument,
+    NameTaken,
+    PreconditionFailed,
+    RegistryError,
+    RelationshipNotFound,
+    RelationshipTaken,
+    RevisionMismatch,
+)
+from hyper_registry.model.relationship import Relationship
+from hyper_registry.model.revision import Action, Change, Kind
+from hyper_registry.model.rules import check_entity, check_relationship, new_id
+from hyper_registry.registry import codec
+from hyper_registry.registry.mutations import (
+    ENTITY_PATHS,
+    MAX_CASCADE,
+    RELATIONSHIP_PATHS,
+    Compact,
+    CreateEntity,
+    CreateRelationship,
+    Decision,
+    DeleteEntity,
+    DeleteRelationship,
+    Mutation,
+    Outcome,
+    Precondition,
+    PutEntity,
+    PutRelationship,
+    Result,
+    UpdateEntity,
+    UpdateRelationship,
+    WriteRequest,
+)
+from hyper_registry.registry.table import INDEX_BITS, Table
+from hyper_registry.registry.view import Tally, View
+from hyper_registry.store.base import EntityRow, RelationshipRow
+
+_INDEX = (1 << INDEX_BITS) - 1
+_CASCADE_STEP = 256
+
+_OPERATIONS: dict[type[Mutation], str] = {
+    CreateEntity: "create_entity",
+    PutEntity: "put_entity",
+    UpdateEntity: "update_entity",
+    DeleteEntity: "delete_entity",
+    CreateRelationship: "create_relationship",
+    PutRelationship: "put_relationship",
+    UpdateRelationship: "update_relationship",
+    DeleteRelationship: "delete_relationship",
+}
+"""What a batch calls its mutations: the API's field names."""
+
+
+class Decider:
+    """Decides one request as the revision `revision`, committed at `time` (microseconds).
+
+    `floor` is the floor before it, and after it when it is decided.
+    """
+
+    def __init__(self, view: View, revision: int, time: int, floor: int) -> None:
+        self.view = view
+        self.revision = revision
+        self.time = time
+        self.floor = floor
+        self.changes: list[Change] = []
+        self.results: list[Result] = []
+        self.entities: dict[str, EntityRow | None] = {}
+        self.relationships: dict[str, RelationshipRow | None] = {}
+        self.tally = Tally()
+        self._mark = view.mark()
+
+    def steps(self, request: WriteRequest) -> Iterator[None]:
+        """Decides the request a little at a time, so that the caller can let others run.
+
+        Raises what the first mutation that fails raises, with its number; the view is then as
+        before.
+        """
+        try:
+            for condition in request.preconditions:
+                self._require(condition)
+            for number, mutation in enumerate(request.mutations):
+                try:
+                    yield from self._apply(mutation)
+                except RegistryError as error:
+                    if len(request.mutations) > 1:
+                        raise _numbered(error, number, mutation) from error
+                    raise
+                yield
+        except BaseException:
+            self.take_back()
+            raise
+
+    def take_back(self) -> None:
+        """Undoes everything that was decided."""
+        self.view.rollback(self._mark)
+
+    def decision(self, base: int, dry_run: bool) -> Decision:
+        """What was decided; `base` is the revision that it was decided at."""
+        revision = self.revision if self.changes and not dry_run else base
+        return Decision(revision, tuple(self.changes), tuple(self.results))
+
+    def _apply(self, mutation: Mutation) -> Iterator[None]:
+        match mutation:
+            case CreateEntity():
+                self._create_entity(mutation.entity)
+            case PutEntity():
+                self._put_entity(mutation)
+            case UpdateEntity():
+                self._update_entity(mutation)
+            case DeleteEntity():
+                yield from self._delete_entity(mutation)
+            case CreateRelationship():
+                self._create_relationship(mutation.relationship)
+            case PutRelationship():
+                self._put_relationship(mutation.relationship)
+            case UpdateRelationship():
+                self._update_relationship(mutation)
+            case DeleteRelationship():
+                self._delete_relationship(mutation)
+            case Compact():
+                self._compact(mutation)
+
+    # Entities
+
+    def _create_entity(self, entity: Entity) -> None:
+        if entity.id and self._entity(entity.id) is not None:
+            raise IdTaken(entity.id)
+        self._write_entity(entity, None, None)
+
+    def _put_entity(self, mutation: PutEntity) -> None:
+        wanted = mutation.entity
+        record = (
+            self._entity(wanted.id)
+            if wanted.id
+            else self.view.named(wanted.type, wanted.name, wanted.version)
+        )
+        if record is None:
+            self._create_entity(wanted)
+            return
+        before = codec.decode_entity(record)
+        _refuse_new_type(before, wanted)
+        paths = ENTITY_PATHS - mutation.keeps
+        self._change_entity(_merge_entity(before, wanted, paths), before)
+
+    def _update_entity(self, mutation: UpdateEntity) -> None:
+        before = self._expect_entity(mutation.entity.id, mutation.expected_revision)
+        try:
+            _refuse_new_type(before, mutation.entity)
+            self._change_entity(_merge_entity(before, mutation.entity, mutation.paths), before)
+        except InvalidArgument as error:
+            raise error.prefixed("entity") from None
+
+    def _change_entity(self, after: Entity, before: Entity) -> None:
+        if after == before:
+            self.results.append(Result(Outcome.UNCHANGED, False, self._entity(before.id)))
+        else:
+            if violations := check_entity(after):
+                raise InvalidArgument(violations)
+            self._write_entity(after, before, self._entity(before.id))
+
+    def _write_entity(self, entity: Entity, before: Entity | None, old: bytes | None) -> None:
+        taken = self.view.named(entity.type, entity.name, entity.version)
+        if taken is not None:
+            other = codec.decode_entity(taken).id
+            if other != entity.id:
+                raise NameTaken(entity.type, entity.name, entity.version, other)
+        entity = entity.committed(entity.id or new_id(), self.revision, self.time, before)
+        described = codec.metadata(entity.metadata)
+        record = codec.encode_entity(entity)
+        ordinal = self._ordinal(self.view.generation.entities, entity.id, before is None)
+        self.view.put_entity(entity, record, before, len(self.changes))
+        self._log(Kind.ENTITY, entity.id, ordinal, old, record, False)
+        self.tally.entities.append((before, entity))
+        self.entities[entity.id] = EntityRow(
+            entity, ordinal & _INDEX, described.feature, described.json, record
+        )
+
+    def _delete_entity(self, mutation: DeleteEntity) -> Iterator[None]:
+        entity = self._expect_entity(mutation.id, mutation.expected_revision)
+        taken: list[str] = []
+        relationships = [*self.view.living_relationships(entity.id)]
+        if relationships and not mutation.cascade:
+            raise HasRelationships(entity.id, len(relationships))
+        if len(relationships) > MAX_CASCADE and not mutation.allow_large:
+            raise CascadeTooLarge(entity.id, len(relationships), MAX_CASCADE)
+        for number, (_, record) in enumerate(relationships):
+            taken.append(self._end_relationship(record))
+            if number % _CASCADE_STEP == _CASCADE_STEP - 1:
+                yield
+        old = self._entity(entity.id)
+        ordinal = self._ordinal(self.view.generation.entities, entity.id, False)
+        self.view.delete_entity(entity, self.revision)
+        self.changes.append(Change(Kind.ENTITY, Action.DELETE, entity.id, ordinal, old, None))
+        self.entities[entity.id] = None
+        self.tally.entities.append((entity, None))
+        self.results.append(Result(Outcome.DELETED, False, None, tuple(taken)))
+
+    def _entity(self, entity_id: str) -> bytes | None:
+        table = self.view.generation.entities
+        slot = table.living(entity_id)
+        return None if slot < 0 else table.record(slot)
+
+    def _expect_entity(self, entity_id: str, expected_revision: int) -> Entity:
+        record = self._entity(entity_id)
+        if record is None:
+            raise EntityNotFound(entity_id, self.view.tip)
+        entity = codec.decode_entity(record)
+        if expected_revision and entity.revision != expected_revision:
+            raise RevisionMismatch(entity_id, expected_revision, entity.revision)
+        return entity
+
+    # Relationships
+
+    def _create_relationship(self, relationship: Relationship) -> None:
+        if relationship.id and self._relationship(relationship.id) is not None:
+            raise IdTaken(relationship.id)
+        self._write_relationship(relationship, None, None)
+
+    def _put_relationship(self, wanted: Relationship) -> None:
+        record = (
+            self._relationship(wanted.id)
+            if wanted.id
+            else self.view.find_relationship(wanted.source_id, wanted.target_id, wanted.type)
+        )
+        if record is None:
+            self._create_relationship(wanted)
+            return
+        before = codec.decode_relationship(record)
+        _refuse_new_ends(before, wanted)
+        after = _merge_relationship(before, wanted, RELATIONSHIP_PATHS)
+        self._change_relationship(after, before, record)
+
+    def _update_relationship(self, mutation: UpdateRelationship) -> None:
+        wanted = mutation.relationship
+        record = self._expect_relationship(wanted.id, mutation.expected_revision)
+        before = codec.decode_relationship(record)
+        try:
+            _refuse_new_ends(before, wanted)
+            after = _merge_relationship(before, wanted, mutation.paths)
+            self._change_relationship(after, before, record)
+        except InvalidArgument as error:
+            raise error.prefixed("relationship") from None
+
+    def _change_relationship(
+        self, after: Relationship, before: Relationship, record: bytes
+    ) -> None:
+        if after == before:
+            self.results.append(Result(Outcome.UNCHANGED, True, record))
+        else:
+            if violations := check_relationship(after):
+                raise InvalidArgument(violations)
+            self._write_relationship(after, before, record)
+
+    def _write_relationship(
+        self, relationship: Relationship, before: Relationship | None, old: bytes | None
+    ) -> None:
+        if before is None:
+            self._check_ends(relationship)
+        relationship = relationship.committed(
+            relationship.id or new_id(), self.revision, self.time, before
+        )
+        described = codec.metadata(relationship.metadata)
+        record = codec.encode_relationship(relationship)
+        table = self.view.generation.relationships
+        ordinal = self._ordinal(table, relationship.id, before is None)
+        self.view.put_relationship(relationship, record, before is None, len(self.changes))
+        self._log(Kind.RELATIONSHIP, relationship.id, ordinal, old, record, True)
+        if before is None:
+            self.tally.relationships.append((relationship.type, 1))
+        self.relationships[relationship.id] = RelationshipRow(
+            relationship, ordinal & _INDEX, described.json, record
+        )
+
+    def _check_ends(self, relationship: Relationship) -> None:
+        entities = self.view.generation.entities
+        for field in ("source_id", "target_id"):
+            end = getattr(relationship, field)
+            if entities.living(end) < 0:
+                raise EndpointMissing(field, end)
+        taken = self.view.find_relationship(
+            relationship.source_id, relationship.target_id, relationship.type
+        )
+        if taken is not None:
+            raise RelationshipTaken(
+                relationship.source_id,
+                relationship.target_id,
+                relationship.type,
+                codec.decode_relationship(taken).id,
+            )
+
+    def _delete_relationship(self, mutation: DeleteRelationship) -> None:
+        record = self._expect_relationship(mutation.id, mutation.expected_revision)
+        self._end_relationship(record)
+        self.results.append(Result(Outcome.DELETED, True))
+
+    def _end_relationship(self, record: bytes) -> str:
+        relationship = codec.decode_relationship(record)
+        relationship_id = relationship.id
+        ordinal = self._ordinal(self.view.generation.relationships, relationship_id, False)
+        self.view.delete_relationship(relationship_id, self.revision)
+        self.changes.append(
+            Change(Kind.RELATIONSHIP, Action.DELETE, relationship_id, ordinal, record, None)
+        )
+        self.relationships[relationship_id] = None
+        self.tally.relationships.append((relationship.type, -1))
+        return relationship_id
+
+    def _relationship(self, relationship_id: str) -> bytes | None:
+        table = self.view.generation.relationships
+        slot = table.living(relationship_id)
+        return None if slot < 0 else table.record(slot)
+
+    def _expect_relationship(self, relationship_id: str, expected_revision: int) -> bytes:
+        record = self._relationship(relationship_id)
+        if record is None:
+            raise RelationshipNotFound(relationship_id, self.view.tip)
+        if expected_revision:
+            actual = codec.decode_relationship(record).revision
+            if actual != expected_revision:
+                raise RevisionMismatch(relationship_id, expected_revision, actual)
+        return record
+
+    # The rest
+
+    def _compact(self, mutation: Compact) -> None:
+        if mutation.floor > self.floor:
+            self.floor = mutation.floor
+            after = str(mutation.floor).encode()
+            self.changes.append(Change(Kind.COMPACTION, Action.UPDATE, "", 0, None, after))
+
+    def _require(self, condition: Precondition) -> None:
+        is_relationship = condition.is_relationship
+        find = self._relationship if is_relationship else self._entity
+        record = find(condition.resource_id)
+        if condition.must_not_exist and record is not None:
+            raise PreconditionFailed(condition.resource_id, "must_not_exist")
+        if condition.must_exist and record is None:
+            raise PreconditionFailed(condition.resource_id, "must_exist")
+        if condition.expected_revision is not None:
+            actual = 0
+            if record is not None:
+                decode = codec.decode_relationship if is_relationship else codec.decode_entity
+                actual = decode(record).revision
+            if actual != condition.expected_revision:
+                raise RevisionMismatch(condition.resource_id, condition.expected_revision, actual)
+
+    def _ordinal(self, table: Table, resource_id: str, created: bool) -> int:
+        if created:
+            return self.revision << INDEX_BITS | len(self.changes)
+        return table.ordinal(table.ids[resource_id])
+
+    def _log(
+        self,
+        kind: Kind,
+        resource_id: str,
+        ordinal: int,
+        before: bytes | None,
+        after: bytes,
+        is_relationship: bool,
+    ) -> None:
+        action = Action.CREATE if before is None else Action.UPDATE
+        outcome = Outcome.CREATED if before is None else Outcome.UPDATED
+        self.changes.append(Change(kind, action, resource_id, ordinal, before, after))
+        self.results.append(Result(outcome, is_relationship, after))
+
+
+def _merge_entity(before: Entity, wanted: Entity, paths: Iterable[str]) -> Entity:
+    values: dict[str, object] = {}
+    metadata, labels = before.metadata, dict(before.labels)
+    for path in paths:
+        field, _, key = path.partition(".")
+        if key and field == "metadata":
+            metadata = codec.replace_key(metadata, key, wanted.metadata)
+        elif key:
+            _replace_label(labels, key, wanted.labels)
+        elif field == "metadata":
+            metadata = wanted.metadata
+        elif field == "labels":
+            labels = dict(wanted.labels)
+        else:
+            values[field] = getattr(wanted, field)
+    return replace(before, metadata=metadata, labels=labels, **values)  # type: ignore[arg-type]
+
+
+def _replace_label(labels: dict[str, str], key: str, wanted: Mapping[str, str]) -> None:
+    if key in wanted:
+        labels[key] = wanted[key]
+    else:
+        labels.pop(key, None)
+
+
+def _merge_relationship(
+    before: Relationship, wanted: Relationship, paths: Iterable[str]
+) -> Relationship:
+    values: dict[str, object] = {}
+    metadata = before.metadata
+    for path in paths:
+        field, _, key = path.partition(".")
+        if key:
+            metadata = codec.replace_key(metadata, key, wanted.metadata)
+        elif field == "metadata":
+            metadata = wanted.metadata
+        else:
+            values[field] = getattr(wanted, field)
+    return replace(before, metadata=metadata, **values)  # type: ignore[arg-type]
+
+
+def _refuse_new_type(before: Entity, wanted: Entity) -> None:
+    if wanted.type and wanted.type != before.type:
+        raise InvalidArgument.of("type", f"{before.type!r} cannot be changed")
+
+
+def _refuse_new_ends(before: Relationship, wanted: Relationship) -> None:
+    for field in ("source_id", "target_id", "type"):
+        value = getattr(wanted, field)
+        if value and value != getattr(before, field):
+            raise InvalidArgument.of(field, f"{getattr(before, field)!r} cannot be changed")
+
+
+def _numbered(error: RegistryError, number: int, mutation: Mutation) -> RegistryError:
+    if isinstance(error, InvalidArgument):
+        return error.prefixed(f"mutations[{number}].{_OPERATIONS[type(mutation)]}")
+    error.message = f"mutations[{number}]: {error.message}"
+    error.metadata["mutation"] = str(number)
+    return error

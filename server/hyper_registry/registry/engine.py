@@ -1,0 +1,199 @@
+"""One registry: its store, view, log and writer, started, kept tidy and closed together."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from hyper_registry.model.errors import (
+    InvalidArgument,
+    RegistryError,
+    RevisionCompacted,
+    RevisionInFuture,
+    RevisionNotReached,
+)
+from hyper_registry.registry.committer import Committer
+from hyper_registry.registry.compaction import compacted
+from hyper_registry.registry.feed import Feed
+from hyper_registry.registry.genesis import genesis
+from hyper_registry.registry.loader import load
+from hyper_registry.registry.mutations import Compact, Decision, WriteRequest
+from hyper_registry.registry.pins import Pins
+from hyper_registry.registry.view import View
+from hyper_registry.store.base import Store
+
+_SWEEP_SECONDS = 60.0
+_SLICE = 5_000
+_REORGANISE_SHARE = 0.2
+_REORGANISE_LEAST = 1_000
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How much of the past compaction by itself keeps.
+
+    Everything of the last `seconds`; of what is older, the newest `changes` changes.
+    """
+
+    seconds: float = 3600.0
+    changes: int = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """At which revision to read: 0 where a request did not say."""
+
+    at_revision: int = 0
+    min_revision: int = 0
+    stale_ok: bool = False
+
+
+class Engine:
+    """A registry that runs in this process. `start` before anything else, `aclose` at the end."""
+
+    def __init__(
+        self,
+        store: Store,
+        retention: Retention | None = None,
+        feed_window_bytes: int = 64 << 20,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.store = store
+        self.view = View()
+        self.feed = Feed(store, feed_window_bytes)
+        self.committer = Committer(store, self.view, self.feed, clock)
+        self.pins = Pins(time.monotonic)
+        self._retention = retention or Retention()
+        self._clock = clock
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Opens the store, builds the view and begins to write. Raises StoreUnavailable."""
+        await self.store.open()
+        snapshot = await self.store.snapshot()
+        try:
+            head = await load(self.view, snapshot)
+        finally:
+            await snapshot.aclose()
+        self.committer.start(head)
+        self.feed.start(head.revision, head.floor)
+        self._tasks = [
+            asyncio.create_task(self.committer.run(), name="committer"),
+            asyncio.create_task(self._sweep(), name="sweeper"),
+        ]
+        if head.revision == 0:
+            await self.committer.submit(genesis())
+
+    async def aclose(self) -> None:
+        """Answers what is queued, ends every follower and closes the store."""
+        self.feed.close()
+        await self.committer.aclose()
+        if self._tasks:
+            committing, sweeping = self._tasks
+            sweeping.cancel()
+            await asyncio.gather(committing, sweeping, return_exceptions=True)
+        await self.store.aclose()
+
+    @property
+    def epoch(self) -> str:
+        """The identity of this history."""
+        return self.committer.head.epoch
+
+    def readable(self, revision: int) -> bool:
+        """Whether this revision can be read now."""
+        view = self.view
+        return revision <= view.visible and (revision >= view.floor or revision in self.pins)
+
+    async def read_revision(self, options: ReadOptions, seconds: float | None) -> int:
+        """The revision that a read with these options is of; waits `seconds` at most for it.
+
+        Raises RevisionNotReached, RevisionInFuture, RevisionCompacted or InvalidArgument.
+        """
+        view = self.view
+        if options.at_revision < 0 or options.min_revision < 0:
+            field = "at_revision" if options.at_revision < 0 else "min_revision"
+            raise InvalidArgument.of(field, "0 or more")
+        if options.min_revision > view.visible:
+            await self._reach(options.min_revision, seconds)
+        revision = options.at_revision
+        if not revision:
+            return view.visible
+        if revision > view.visible:
+            raise RevisionInFuture(revision, view.visible)
+        if not self.readable(revision):
+            raise RevisionCompacted(revision, view.floor)
+        return revision
+
+    async def compact(self, floor: int, actor: str, request_id: str) -> int:
+        """Makes `floor` the oldest readable revision; answers the revision of the compaction.
+
+        A floor that is not higher than now changes nothing. Raises RevisionInFuture.
+        """
+        if floor > self.view.visible:
+            raise RevisionInFuture(floor, self.view.visible)
+        revision = await self.committer.submit(
+            WriteRequest([Compact(floor)], _revision, "Compact", actor, request_id)
+        )
+        await self._reorganise()
+        return int(revision)
+
+    async def floor_keeping(self, seconds: float) -> int:
+        """The floor that keeps everything of the last `seconds`."""
+        micros = max(0, self._clock() // 1000 - round(seconds * 1_000_000))
+        return max(self.view.floor, await self.store.revision_at(micros))
+
+    async def retained_floor(self) -> int:
+        """The floor that compaction by itself would set now."""
+        old = await self.floor_keeping(self._retention.seconds)
+        many = await self.store.revision_keeping(self._retention.changes)
+        return max(self.view.floor, min(old, many))
+
+    async def _reach(self, revision: int, seconds: float | None) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self.feed.beyond(revision - 1)
+        except TimeoutError:
+            raise RevisionNotReached(revision, self.view.visible) from None
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            try:
+                floor = await self.retained_floor()
+                if floor > self.view.floor:
+                    await self.compact(floor, "registry", "")
+                await self._forget()
+                await self._reorganise()
+            except RegistryError as error:
+                _log.warning("sweep_failed", error=error.message)
+
+    async def _forget(self) -> None:
+        """Deletes what is no longer needed, in slices, so that writers get their turn between."""
+        floor, now = self.pins.oldest(self.view.floor), self._clock() // 1000
+        while await self.store.trim(floor, _SLICE):
+            pass
+        while await self.store.forget_results(now, _SLICE):
+            pass
+
+    async def _reorganise(self) -> None:
+        """Drops dead versions from memory when there are many. Writers wait meanwhile."""
+        generation = self.view.generation
+        tables = (generation.entities, generation.relationships)
+        dead = sum(table.dead for table in tables)
+        held = sum(table.slots.length for table in tables)
+        if dead < max(_REORGANISE_LEAST, _REORGANISE_SHARE * held):
+            return
+        floor = self.pins.oldest(self.view.floor)
+        async with self.committer.pause():
+            generation = self.view.generation
+            self.view.generation = await asyncio.to_thread(compacted, generation, floor)
+
+
+def _revision(decision: Decision) -> bytes:
+    return str(decision.revision).encode()

@@ -1,0 +1,236 @@
+"""Versions of records, by id and by row.
+
+A *row* is one life of a resource, from its creation to its deletion; rows are in order of creation.
+A *slot* is one version of it, born at one revision and dead from another on. A read at revision R
+sees the slot with `born <= R < died`, whatever the writer has added since: that is the whole
+protocol between the one writer and its readers. Slots of one id are linked from the latest
+backwards, across lives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from hyper_registry.registry.columns import Arena, IntColumns, Ints
+
+ALIVE = (1 << 62) - 1
+"""The `died` of a version that has not died."""
+
+# The columns of a slot.
+BORN, DIED, OFFSET, SIZE_CODES, LINKS, ENDS = range(6)
+SLOT_WIDTH = 6
+# The columns of a row.
+ORDINAL, LATEST, TYPE = range(3)
+ROW_WIDTH = 3
+
+INDEX_BITS = 20
+"""An ordinal is `create_revision << INDEX_BITS | create_index`: the order of creation."""
+
+_LOW = (1 << 32) - 1
+
+
+class Table:
+    """All versions of one kind of resource.
+
+    A slot has: `BORN`, `DIED`; `OFFSET` and (high half of `SIZE_CODES`) size of the framed record
+    in the arena; the low half of `SIZE_CODES`, 32 bits of codes that filters look at; `LINKS`, the
+    previous slot of the id (-1: none) and the row; `ENDS`, source and target rows of a
+    relationship. A row has its `ORDINAL`, its `LATEST` slot and the code of its `TYPE`.
+    """
+
+    __slots__ = ("arena", "dead", "ids", "rows", "slots", "undo")
+
+    def __init__(self, row_capacity: int, slot_capacity: int, byte_capacity: int) -> None:
+        self.ids: dict[str, int] = {}
+        self.rows = IntColumns(ROW_WIDTH, row_capacity)
+        self.slots = IntColumns(SLOT_WIDTH, slot_capacity)
+        self.arena = Arena(byte_capacity)
+        self.dead = 0
+
+    def find(self, resource_id: str, revision: int) -> int:
+        """The slot of this id at this revision, or -1."""
+        row = self.ids.get(resource_id)
+        return -1 if row is None else self.at(row, revision)
+
+    def living(self, resource_id: str) -> int:
+        """The slot of this id at the tip, or -1."""
+        row = self.ids.get(resource_id)
+        if row is None:
+            return -1
+        slot = self.latest(row)
+        return slot if slot >= 0 and self.slots.cells[slot * SLOT_WIDTH + DIED] == ALIVE else -1
+
+    def at(self, row: int, revision: int) -> int:
+        """The slot of this row's id at this revision, or -1; earlier lives count."""
+        cells = self.slots.cells
+        slot = self.rows.cells[row * ROW_WIDTH + LATEST]
+        while slot >= 0:
+            base = slot * SLOT_WIDTH
+            if cells[base] <= revision:
+                return slot if cells[base + DIED] > revision else -1
+            slot = cells[base + LINKS] >> 32
+        return -1
+
+    def row_of(self, slot: int) -> int:
+        """The row that a slot is a version of."""
+        return self.slots.cells[slot * SLOT_WIDTH + LINKS] & _LOW
+
+    def born(self, slot: int) -> int:
+        """The revision that made this version."""
+        return self.slots.cells[slot * SLOT_WIDTH + BORN]
+
+    def codes(self, slot: int) -> int:
+        """The 32 bits that filters look at."""
+        return self.slots.cells[slot * SLOT_WIDTH + SIZE_CODES] & _LOW
+
+    def ends(self, slot: int) -> tuple[int, int]:
+        """The rows of a relationship's source and target."""
+        ends = self.slots.cells[slot * SLOT_WIDTH + ENDS]
+        return ends >> 32, ends & _LOW
+
+    def ordinal(self, row: int) -> int:
+        """The place of a row in the order of creation."""
+        return self.rows.cells[row * ROW_WIDTH + ORDINAL]
+
+    def framed(self, slot: int) -> bytes:
+        """The record as an element of a repeated field: tag, length, message."""
+        base = slot * SLOT_WIDTH
+        start = self.slots.cells[base + OFFSET]
+        size = self.slots.cells[base + SIZE_CODES] >> 32
+        return self.arena.bytes[start : start + size].tobytes()
+
+    def record(self, slot: int) -> bytes:
+        """The record as a message."""
+        base = slot * SLOT_WIDTH
+        start = self.slots.cells[base + OFFSET]
+        size = self.slots.cells[base + SIZE_CODES] >> 32
+        return self.arena.bytes[start + frame_size(size) : start + size].tobytes()
+
+    def add_row(self, resource_id: str, ordinal: int, type_code: int) -> int:
+        """Starts a life; its first version is still to be added."""
+        row = self.rows.grow(1)
+        cells, base = self.rows.cells, row * ROW_WIDTH
+        cells[base] = ordinal
+        earlier = self.ids.get(resource_id)
+        cells[base + LATEST] = -1 if earlier is None else self.latest(earlier)
+        cells[base + TYPE] = type_code
+        self.ids[resource_id] = row
+        return row
+
+    def latest(self, row: int) -> int:
+        """The newest version of a row, published or not; -1 if it has none."""
+        return self.rows.cells[row * ROW_WIDTH + LATEST]
+
+    def add_slot(self, row: int, born: int, codes: int, ends: int, framed: bytes) -> int:
+        """Adds a version and makes it the latest of its row; the one before stays as it is."""
+        start = self.arena.append(framed)  # first: either may be full
+        slot = self.slots.grow(1)
+        cells, base = self.slots.cells, slot * SLOT_WIDTH
+        cells[base] = born
+        cells[base + DIED] = ALIVE
+        cells[base + OFFSET] = start
+        cells[base + SIZE_CODES] = len(framed) << 32 | codes
+        cells[base + LINKS] = self.latest(row) << 32 | row
+        cells[base + ENDS] = ends
+        # Last, since a reader may follow it at once.
+        self.rows.cells[row * ROW_WIDTH + LATEST] = slot
+        return slot
+
+    def add_past(
+        self, row: int, previous: int, born: int, died: int, codes: int, ends: int, framed: bytes
+    ) -> int:
+        """Adds a version that has died, behind `previous`. It is not made the latest of its row."""
+        slot = self.slots.grow(1)
+        cells, base = self.slots.cells, slot * SLOT_WIDTH
+        cells[base] = born
+        cells[base + DIED] = died
+        cells[base + OFFSET] = self.arena.append(framed)
+        cells[base + SIZE_CODES] = len(framed) << 32 | codes
+        cells[base + LINKS] = previous << 32 | row
+        cells[base + ENDS] = ends
+        self.dead += 1
+        return slot
+
+    def set_latest(self, row: int, slot: int) -> None:
+        """Makes a version the latest of its row."""
+        self.rows.cells[row * ROW_WIDTH + LATEST] = slot
+
+    def set_previous(self, slot: int, previous: int) -> None:
+        """Puts a version behind another one."""
+        self.slots.cells[slot * SLOT_WIDTH + LINKS] = previous << 32 | self.row_of(slot)
+
+    def kill(self, slot: int, died: int) -> None:
+        """Ends a version."""
+        self.slots.cells[slot * SLOT_WIDTH + DIED] = died
+        self.dead += 1
+
+    def revive(self, slot: int) -> None:
+        """Takes back `kill`."""
+        self.slots.cells[slot * SLOT_WIDTH + DIED] = ALIVE
+        self.dead -= 1
+
+    def withdraw(self, slot: int) -> None:
+        """Takes back `add_slot`: nobody will see this version, at no revision and not at the tip."""
+        cells, base = self.slots.cells, slot * SLOT_WIDTH
+        links = cells[base + LINKS]
+        self.rows.cells[(links & _LOW) * ROW_WIDTH + LATEST] = links >> 32
+        cells[base] = ALIVE
+        cells[base + DIED] = 0
+        self.dead += 1
+
+    def extend(
+        self,
+        ids: Sequence[str],
+        ordinals: Ints,
+        type_codes: Ints,
+        born: Ints,
+        codes: Ints,
+        ends: Ints | None,
+        framed: Sequence[bytes],
+    ) -> int:
+        """Adds many new lives with one living version each; answers the first row.
+
+        The ids are new, and the ordinals rise. This is how a view is built; it is not seen by
+        readers until it is complete.
+        """
+        count = len(ids)
+        first_row, first_slot = self.rows.grow(count), self.slots.grow(count)
+        rows = self.rows.array[first_row : first_row + count]
+        slots = self.slots.array[first_slot : first_slot + count]
+        numbers = np.arange(count, dtype=np.int64)
+        sizes = np.fromiter(map(len, framed), dtype=np.int64, count=count)
+        start = self.arena.append(b"".join(framed))
+        rows[:, ORDINAL] = ordinals
+        rows[:, LATEST] = numbers + first_slot
+        rows[:, TYPE] = type_codes
+        slots[:, BORN] = born
+        slots[:, DIED] = ALIVE
+        slots[:, OFFSET] = start + np.cumsum(sizes) - sizes
+        slots[:, SIZE_CODES] = sizes << 32 | codes
+        slots[:, LINKS] = np.int64(-1) << 32 | (numbers + first_row)
+        slots[:, ENDS] = 0 if ends is None else ends
+        self.ids.update(zip(ids, range(first_row, first_row + count), strict=True))
+        return first_row
+
+
+def frame(tag: int, message: bytes) -> bytes:
+    """The message as an element of the repeated field with this tag byte."""
+    size = len(message)
+    if size < 0x80:
+        return bytes((tag, size)) + message
+    prefix = bytearray((tag,))
+    while size >= 0x80:
+        prefix.append(size & 0x7F | 0x80)
+        size >>= 7
+    prefix.append(size)
+    return bytes(prefix) + message
+
+
+def frame_size(framed_size: int) -> int:
+    """How many bytes of a framed message of this whole size are its frame."""
+    for header in range(2, 7):
+        if framed_size - header < 1 << 7 * (header - 1):
+            return header
+    raise ValueError(f"{framed_size} bytes are too many for a record")

@@ -1,0 +1,310 @@
+"""The read model: every version of every record, its indexes and its graph, in memory.
+
+One writer, the committer, changes it on the event loop. It adds versions above `visible`, where no
+reader looks, and publishes them by moving `visible`; until then it can take them back. Readers ask
+at a revision, so an answer is of that revision whatever the writer does meanwhile. Kernels may read
+in other threads: the arrays never move, and an entry is complete before it is linked.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from sortedcontainers import SortedList
+
+from hyper_registry.model.entity import Entity
+from hyper_registry.model.errors import StoreFull
+from hyper_registry.model.relationship import Relationship
+from hyper_registry.registry.adjacency import Adjacency
+from hyper_registry.registry.codec import ENTITY_TAG, RELATIONSHIP_TAG, metadata
+from hyper_registry.registry.table import INDEX_BITS, Table, frame
+
+_ENTITY_ROWS, _ENTITY_SLOTS, _ENTITY_BYTES = 1 << 26, 1 << 27, 1 << 37
+_EDGE_ROWS, _EDGE_SLOTS, _EDGE_BYTES = 1 << 27, 1 << 28, 1 << 38
+_POOL = 1 << 30
+_MAX_CODES = 1 << 15
+
+
+class Names:
+    """Numbers for the few strings that records share, such as types: kernels compare numbers."""
+
+    __slots__ = ("codes", "names")
+
+    def __init__(self) -> None:
+        self.codes: dict[str, int] = {}
+        self.names: list[str] = []
+
+    def code(self, name: str) -> int:
+        """The number of a name, a new one if need be. Raises StoreFull."""
+        code = self.codes.get(name)
+        if code is None:
+            code = len(self.names)
+            if code >= _MAX_CODES:
+                raise StoreFull(f"at most {_MAX_CODES} different types; nothing was written")
+            self.names.append(name)
+            self.codes[name] = code
+        return code
+
+
+@dataclass(slots=True)
+class Counts:
+    """How many there are now, by what people ask for; keys are type names and enum numbers."""
+
+    entities_by_type: Counter[str] = field(default_factory=Counter)
+    entities_by_status: Counter[int] = field(default_factory=Counter)
+    entities_by_health: Counter[int] = field(default_factory=Counter)
+    relationships_by_type: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a revision changes of the counts: entities before and after, relationships by type."""
+
+    entities: list[tuple[Entity | None, Entity | None]] = field(default_factory=list)
+    relationships: list[tuple[str, int]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Generation:
+    """What compaction replaces as one: tables, graph and indexes.
+
+    The indexes by name, label and feature answer candidates: every entity that has, had or was
+    about to have the value. Whoever reads them looks at the record of the revision. `names` has
+    `(name, row)`; `labels` is keyed by `(key, value)`, and by `(key, None)` for having the label at
+    all. `unique` is of the writer: the rows of the living by `identity`.
+    """
+
+    entities: Table
+    relationships: Table
+    graph: Adjacency
+    names: SortedList[tuple[str, int]]
+    labels: dict[tuple[str, str | None], array[int]]
+    features: dict[str, array[int]]
+    unique: dict[str, int]
+
+    @classmethod
+    def empty(cls) -> Generation:
+        """A generation that holds nothing."""
+        return cls(
+            entities=Table(_ENTITY_ROWS, _ENTITY_SLOTS, _ENTITY_BYTES),
+            relationships=Table(_EDGE_ROWS, _EDGE_SLOTS, _EDGE_BYTES),
+            graph=Adjacency(_ENTITY_ROWS, _POOL),
+            names=SortedList(),
+            labels={},
+            features={},
+            unique={},
+        )
+
+
+def identity(type_: str, name: str, version: str) -> str:
+    """What is unique of an entity, as one key. No part can hold a control character."""
+    return f"{type_}\0{name}\0{version}"
+
+
+def entity_codes(type_code: int, status: int, health: int) -> int:
+    """The 32 bits of an entity's slot: type, status and health."""
+    return type_code << 16 | status << 8 | health
+
+
+def relationship_codes(type_code: int, bidirectional: bool) -> int:
+    """The 32 bits of a relationship's slot: type, and bit 0 for bidirectional."""
+    return type_code << 16 | bidirectional
+
+
+class View:
+    """The view. `tip` is the newest revision applied, `visible` the newest that may be read."""
+
+    def __init__(self) -> None:
+        self.generation = Generation.empty()
+        self.entity_types = Names()
+        self.relationship_types = Names()
+        self.tip = 0
+        self.visible = 0
+        self.floor = 0
+        self.counts = Counts()
+        self._undo: list[tuple[str, object, object]] = []
+
+    # Reading
+
+    def entity(self, entity_id: str, revision: int) -> bytes | None:
+        """The record of an entity at a revision."""
+        table = self.generation.entities
+        slot = table.find(entity_id, revision)
+        return None if slot < 0 else table.record(slot)
+
+    def relationship(self, relationship_id: str, revision: int) -> bytes | None:
+        """The record of a relationship at a revision."""
+        table = self.generation.relationships
+        slot = table.find(relationship_id, revision)
+        return None if slot < 0 else table.record(slot)
+
+    def living_relationships(self, entity_id: str) -> Iterator[tuple[int, bytes]]:
+        """The slot and record of every relationship of an entity, at the tip."""
+        generation = self.generation
+        row = generation.entities.ids[entity_id]
+        table = generation.relationships
+        for slot in generation.graph.living(table.slots.array, row).tolist():
+            yield slot, table.record(slot)
+
+    def find_relationship(self, source_id: str, target_id: str, type_: str) -> bytes | None:
+        """The record of the relationship from source to target of this type, at the tip."""
+        generation = self.generation
+        ids = generation.entities.ids
+        source, target = ids.get(source_id), ids.get(target_id)
+        code = self.relationship_types.codes.get(type_)
+        if source is None or target is None or code is None:
+            return None
+        table = generation.relationships
+        slot = generation.graph.find(table.slots.array, source, target, code)
+        return None if slot < 0 else table.record(slot)
+
+    def named(self, type_: str, name: str, version: str) -> bytes | None:
+        """The record of the entity of this type, name and version, at the tip."""
+        row = self.generation.unique.get(identity(type_, name, version))
+        if row is None:
+            return None
+        table = self.generation.entities
+        return table.record(table.latest(row))
+
+    # Writing: above `visible`, and it can be taken back
+
+    def put_entity(self, entity: Entity, record: bytes, before: Entity | None, index: int) -> None:
+        """Adds a version of an entity; `index` is the number of the change in its revision."""
+        generation, revision = self.generation, entity.revision
+        table = generation.entities
+        type_code = self.entity_types.code(entity.type)
+        key = identity(entity.type, entity.name, entity.version)
+        if before is None:
+            row = self._new_row(table, entity.id, revision << INDEX_BITS | index, type_code)
+        else:
+            row = table.ids[entity.id]
+            self._kill(table, row, revision)
+            self._release(identity(before.type, before.name, before.version))
+        slot = table.add_slot(
+            row,
+            revision,
+            entity_codes(type_code, entity.status, entity.health),
+            0,
+            frame(ENTITY_TAG, record),
+        )
+        self._undo.append(("withdraw", table, slot))
+        generation.unique[key] = row
+        self._undo.append(("release", key, None))
+        self._index(row, entity, before)
+
+    def delete_entity(self, entity: Entity, revision: int) -> None:
+        """Ends an entity. Its relationships have been ended before."""
+        table = self.generation.entities
+        self._kill(table, table.ids[entity.id], revision)
+        self._release(identity(entity.type, entity.name, entity.version))
+
+    def put_relationship(
+        self, relationship: Relationship, record: bytes, created: bool, index: int
+    ) -> None:
+        """Adds a version of a relationship, both of whose ends are there."""
+        generation, revision = self.generation, relationship.revision
+        table, ids = generation.relationships, generation.entities.ids
+        type_code = self.relationship_types.code(relationship.type)
+        if created:
+            ordinal = revision << INDEX_BITS | index
+            row = self._new_row(table, relationship.id, ordinal, type_code)
+        else:
+            row = table.ids[relationship.id]
+            self._kill(table, row, revision)
+        source, target = ids[relationship.source_id], ids[relationship.target_id]
+        slot = table.add_slot(
+            row,
+            revision,
+            relationship_codes(type_code, relationship.bidirectional),
+            source << 32 | target,
+            frame(RELATIONSHIP_TAG, record),
+        )
+        self._undo.append(("withdraw", table, slot))
+        generation.graph.link(source, target, slot, relationship.bidirectional)
+
+    def delete_relationship(self, relationship_id: str, revision: int) -> None:
+        """Ends a relationship."""
+        table = self.generation.relationships
+        self._kill(table, table.ids[relationship_id], revision)
+
+    def mark(self) -> int:
+        """A point to which `rollback` can take the view back, until the next `publish`."""
+        return len(self._undo)
+
+    def rollback(self, mark: int) -> None:
+        """Takes back everything since the mark; rows and postings stay, and no one sees them."""
+        unique = self.generation.unique
+        while len(self._undo) > mark:
+            action, subject, value = self._undo.pop()
+            match action, subject, value:
+                case "withdraw", Table() as table, int() as slot:
+                    table.withdraw(slot)
+                case "revive", Table() as table, int() as slot:
+                    table.revive(slot)
+                case "release", str() as key, _:
+                    del unique[key]
+                case "claim", str() as key, int() as row:
+                    unique[key] = row
+                case "row", (Table() as table, str() as key), int() as row:
+                    table.ids[key] = row
+                case "row", (Table() as table, str() as key), None:
+                    del table.ids[key]
+        if mark == 0:
+            self.tip = self.visible
+
+    def publish(self, revision: int) -> None:
+        """Lets readers see everything up to this revision; it cannot be taken back any more."""
+        self._undo.clear()
+        self.tip = self.visible = revision
+
+    def count(self, tally: Tally) -> None:
+        """Keeps `counts` in step with what was published."""
+        counts = self.counts
+        for before, after in tally.entities:
+            for entity, step in ((before, -1), (after, 1)):
+                if entity is not None:
+                    counts.entities_by_type[entity.type] += step
+                    counts.entities_by_status[entity.status] += step
+                    counts.entities_by_health[entity.health] += step
+        for type_, step in tally.relationships:
+            counts.relationships_by_type[type_] += step
+
+    def _new_row(self, table: Table, resource_id: str, ordinal: int, type_code: int) -> int:
+        self._undo.append(("row", (table, resource_id), table.ids.get(resource_id)))
+        return table.add_row(resource_id, ordinal, type_code)
+
+    def _kill(self, table: Table, row: int, revision: int) -> None:
+        slot = table.latest(row)
+        table.kill(slot, revision)
+        self._undo.append(("revive", table, slot))
+
+    def _release(self, key: str) -> None:
+        self._undo.append(("claim", key, self.generation.unique.pop(key)))
+
+    def _index(self, row: int, entity: Entity, before: Entity | None) -> None:
+        generation = self.generation
+        if before is None or before.name != entity.name:
+            generation.names.add((entity.name, row))
+        if entity.labels:
+            add_labels(generation.labels, row, entity.labels, before.labels if before else {})
+        if entity.metadata and (before is None or before.metadata != entity.metadata):
+            feature = metadata(entity.metadata).feature
+            if feature:
+                generation.features.setdefault(feature, array("q")).append(row)
+
+
+def add_labels(
+    postings: dict[tuple[str, str | None], array[int]],
+    row: int,
+    labels: Mapping[str, str],
+    before: Mapping[str, str],
+) -> None:
+    """Adds a row to the postings of the labels that it did not have before."""
+    for key, value in labels.items():
+        if before.get(key) != value:
+            postings.setdefault((key, value), array("q")).append(row)
+            if key not in before:
+                postings.setdefault((key, None), array("q")).append(row)

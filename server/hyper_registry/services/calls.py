@@ -1,0 +1,80 @@
+"""What a service method knows of the call that it serves, whatever transport it came by."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Protocol
+
+from google.protobuf.message import Message
+
+from hyper_registry.model.errors import InvalidArgument
+from hyper_registry.model.rules import MAX_IDEMPOTENCY_KEY, is_text, shown
+from hyper_registry.registry.engine import ReadOptions
+from hyper_registry.store.base import ResultKey
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call: its method, who makes it, and how long it has.
+
+    `method` is as `ose.registry.v1.EntityService/GetEntity`; `deadline` is of `time.monotonic`,
+    None is no deadline.
+    """
+
+    method: str
+    actor: str = ""
+    request_id: str = ""
+    deadline: float | None = None
+
+    def remaining(self) -> float | None:
+        """Seconds left; None is no limit.
+
+        A little less than there is, so that our own answer arrives before the caller gives up.
+        """
+        if self.deadline is None:
+            return None
+        left = self.deadline - time.monotonic()
+        return max(0.0, left - min(0.05, left / 10))
+
+
+Answer = Message | bytes
+Stream = AsyncIterator[Answer]
+
+
+class _Reading(Protocol):
+    at_revision: int
+    min_revision: int
+    stale_ok: bool
+
+
+def read_options(request: _Reading) -> ReadOptions:
+    """The read options of a request that has them."""
+    return ReadOptions(request.at_revision, request.min_revision, request.stale_ok)
+
+
+def result_key(call: Call, key: str) -> ResultKey | None:
+    """Whose repetition this call may be; None without a key. Raises InvalidArgument."""
+    if not key:
+        return None
+    if len(key) > MAX_IDEMPOTENCY_KEY or not is_text(key):
+        raise InvalidArgument.of(
+            "idempotency_key",
+            f"at most {MAX_IDEMPOTENCY_KEY} characters, no control characters, got {shown(key)}",
+        )
+    return ResultKey(call.actor, call.method, key)
+
+
+class Hashable(Protocol):
+    """What can be told from another by its wire form."""
+
+    def SerializeToString(self, *, deterministic: bool = False) -> bytes:
+        """The message's wire form."""
+        ...
+
+
+def body_hash(request: Hashable) -> bytes:
+    """Tells a repeated request from another one."""
+    return blake2b(request.SerializeToString(deterministic=True), digest_size=16).digest()

@@ -1,0 +1,312 @@
+"""Requests as domain values. Everything malformed is an InvalidArgument that names the field."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.message import Message
+
+from hyper_registry.model.entity import DEFAULT_REGIONS, Entity, Health, Status
+from hyper_registry.model.errors import InvalidArgument, LimitExceeded, Violation
+from hyper_registry.model.relationship import Relationship
+from hyper_registry.model.rules import (
+    ID_RULE,
+    check_entity,
+    check_relationship,
+    is_id,
+    shown,
+)
+from hyper_registry.registry import codec
+from hyper_registry.registry.mutations import (
+    ENTITY_PATHS,
+    MAX_MUTATIONS,
+    RELATIONSHIP_PATHS,
+    CreateEntity,
+    CreateRelationship,
+    DeleteEntity,
+    DeleteRelationship,
+    Mutation,
+    Precondition,
+    PutEntity,
+    PutRelationship,
+    UpdateEntity,
+    UpdateRelationship,
+)
+from ose.registry.v1 import entity_pb2, mutation_pb2, relationship_pb2
+
+_OUTPUT_ONLY = frozenset({"created_at", "updated_at", "revision", "create_revision"})
+_STATUSES: frozenset[int] = frozenset(Status)
+_HEALTHS: frozenset[int] = frozenset(Health)
+_KEPT_IF_UNSET = frozenset({"status", "health", "regions"})
+_T = TypeVar("_T")
+
+
+def resource_id(field: str, value: str) -> str:
+    """An id that is required."""
+    if not is_id(value):
+        raise InvalidArgument.of(field, f"{ID_RULE}, got {shown(value)}")
+    return value
+
+
+def entity(message: entity_pb2.Entity) -> Entity:
+    """The entity of a message, with defaults for what is left out; not yet checked as a whole."""
+    status, health = message.status, message.health
+    if status and status not in _STATUSES:
+        raise InvalidArgument.of("status", f"a known EntityStatus, got {status}")
+    if health and health not in _HEALTHS:
+        raise InvalidArgument.of("health", f"a known HealthStatus, got {health}")
+    return Entity(
+        id=message.id,
+        type=message.type,
+        name=message.name,
+        version=message.version,
+        metadata=_metadata(message),
+        labels=dict(message.labels) if message.labels else {},
+        status=status or Status.ACTIVE,
+        health=health or Health.HEALTHY,
+        regions=tuple(message.regions) if message.regions else DEFAULT_REGIONS,
+    )
+
+
+def new_entity(message: entity_pb2.Entity) -> Entity:
+    """The entity of a message that is to be created: everything malformed is reported at once."""
+    value = entity(message)
+    if violations := check_entity(value, is_new=True):
+        raise InvalidArgument(violations)
+    return value
+
+
+def relationship(message: relationship_pb2.Relationship) -> Relationship:
+    """The relationship of a message, with defaults; not yet checked as a whole."""
+    return Relationship(
+        id=message.id,
+        source_id=message.source_id,
+        target_id=message.target_id,
+        type=message.type,
+        weight=message.weight if message.HasField("weight") else 1.0,
+        metadata=_metadata(message),
+        bidirectional=message.bidirectional,
+        version_constraint=message.version_constraint,
+    )
+
+
+def new_relationship(message: relationship_pb2.Relationship) -> Relationship:
+    """The relationship of a message that is to be created."""
+    value = relationship(message)
+    if violations := check_relationship(value, is_new=True):
+        raise InvalidArgument(violations)
+    return value
+
+
+def put_entity(message: entity_pb2.Entity) -> PutEntity:
+    """An entity to create or replace; what it leaves out of its state is kept."""
+    set_fields = {descriptor.name for descriptor, _ in message.ListFields()}
+    return PutEntity(new_entity(message), _KEPT_IF_UNSET - set_fields)
+
+
+def update_entity(
+    message: entity_pb2.Entity, mask: FieldMask | None, expected_revision: int
+) -> UpdateEntity:
+    """A change of an entity."""
+    resource_id("entity.id", message.id)
+    paths = _paths(message, mask, ENTITY_PATHS, ("metadata", "labels"))
+    value = nested("entity", entity, message)
+    _check_named("entity", check_entity(value), paths)
+    return UpdateEntity(value, paths, _expected(expected_revision))
+
+
+def update_relationship(
+    message: relationship_pb2.Relationship, mask: FieldMask | None, expected_revision: int
+) -> UpdateRelationship:
+    """A change of a relationship."""
+    resource_id("relationship.id", message.id)
+    paths = _paths(message, mask, RELATIONSHIP_PATHS, ("metadata",))
+    value = nested("relationship", relationship, message)
+    _check_named("relationship", check_relationship(value), paths)
+    return UpdateRelationship(value, paths, _expected(expected_revision))
+
+
+def delete_entity(
+    entity_id: str, cascade: bool, allow_large: bool, expected_revision: int
+) -> DeleteEntity:
+    """A deletion of an entity."""
+    return DeleteEntity(
+        resource_id("id", entity_id), cascade, allow_large, _expected(expected_revision)
+    )
+
+
+def delete_relationship(relationship_id: str, expected_revision: int) -> DeleteRelationship:
+    """A deletion of a relationship."""
+    return DeleteRelationship(resource_id("id", relationship_id), _expected(expected_revision))
+
+
+def mutations(messages: Sequence[mutation_pb2.Mutation]) -> list[Mutation]:
+    """The mutations of a batch."""
+    if not messages:
+        raise InvalidArgument.of("mutations", "at least one")
+    if len(messages) > MAX_MUTATIONS:
+        raise LimitExceeded("mutations", "max_mutations", MAX_MUTATIONS, len(messages))
+    parsed: list[Mutation] = []
+    for number, message in enumerate(messages):
+        try:
+            parsed.append(_mutation(message))
+        except InvalidArgument as error:
+            raise error.prefixed(f"mutations[{number}]") from None
+    return parsed
+
+
+def preconditions(messages: Sequence[mutation_pb2.Precondition]) -> list[Precondition]:
+    """The preconditions of a batch."""
+    if len(messages) > MAX_MUTATIONS:
+        raise LimitExceeded("preconditions", "max_preconditions", MAX_MUTATIONS, len(messages))
+    parsed: list[Precondition] = []
+    for number, message in enumerate(messages):
+        try:
+            parsed.append(_precondition(message))
+        except InvalidArgument as error:
+            raise error.prefixed(f"preconditions[{number}]") from None
+    return parsed
+
+
+def nested(field: str, parse: Callable[..., _T], message: object) -> _T:
+    """Parses the message in a field, so that errors name the field."""
+    try:
+        return parse(message)
+    except InvalidArgument as error:
+        raise error.prefixed(field) from None
+
+
+def required(field: str, message: Message) -> None:
+    """Refuses a request without this message field."""
+    if not message.HasField(field):
+        raise InvalidArgument.of(field, "required")
+
+
+def _mutation(message: mutation_pb2.Mutation) -> Mutation:
+    match message.WhichOneof("operation"):
+        case "create_entity":
+            return CreateEntity(nested("create_entity", new_entity, message.create_entity))
+        case "put_entity":
+            return nested("put_entity", put_entity, message.put_entity)
+        case "create_relationship":
+            return CreateRelationship(
+                nested("create_relationship", new_relationship, message.create_relationship)
+            )
+        case "put_relationship":
+            return PutRelationship(
+                nested("put_relationship", new_relationship, message.put_relationship)
+            )
+        case None:
+            raise InvalidArgument.of("operation", "required")
+        case operation:
+            return nested(operation, _CHANGES[operation], getattr(message, operation))
+
+
+def _update_entity(message: mutation_pb2.Mutation.UpdateEntity) -> Mutation:
+    required("entity", message)
+    mask = message.update_mask if message.HasField("update_mask") else None
+    return update_entity(message.entity, mask, message.expected_revision)
+
+
+def _delete_entity(message: mutation_pb2.Mutation.DeleteEntity) -> Mutation:
+    return delete_entity(
+        message.id, message.cascade, message.allow_large, message.expected_revision
+    )
+
+
+def _update_relationship(message: mutation_pb2.Mutation.UpdateRelationship) -> Mutation:
+    required("relationship", message)
+    mask = message.update_mask if message.HasField("update_mask") else None
+    return update_relationship(message.relationship, mask, message.expected_revision)
+
+
+def _delete_relationship(message: mutation_pb2.Mutation.DeleteRelationship) -> Mutation:
+    return delete_relationship(message.id, message.expected_revision)
+
+
+_CHANGES: dict[str, Callable[..., Mutation]] = {
+    "update_entity": _update_entity,
+    "delete_entity": _delete_entity,
+    "update_relationship": _update_relationship,
+    "delete_relationship": _delete_relationship,
+}
+
+
+def _precondition(message: mutation_pb2.Precondition) -> Precondition:
+    resource, condition = message.WhichOneof("resource"), message.WhichOneof("condition")
+    if resource is None:
+        raise InvalidArgument.of("resource", "required: entity_id or relationship_id")
+    if condition is None:
+        raise InvalidArgument.of(
+            "condition", "required: expected_revision, must_exist or must_not_exist"
+        )
+    if condition != "expected_revision" and not getattr(message, condition):
+        raise InvalidArgument.of(condition, "true, if it is given")
+    expected = message.expected_revision if condition == "expected_revision" else None
+    return Precondition(
+        resource_id(resource, getattr(message, resource)),
+        resource == "relationship_id",
+        expected,
+        condition == "must_exist",
+        condition == "must_not_exist",
+    )
+
+
+def _metadata(message: entity_pb2.Entity | relationship_pb2.Relationship) -> bytes:
+    if not message.HasField("metadata"):
+        return b""
+    # Fields that nobody knows are not kept: no limit holds for them, and an answer that nests them
+    # one level deeper than the request did may be more than a client can parse.
+    message.metadata.DiscardUnknownFields()
+    packed = codec.pack(message.metadata)
+    codec.metadata(packed)
+    return packed
+
+
+def _check_named(field: str, violations: Iterable[Violation], paths: Iterable[str]) -> None:
+    """Refuses malformed values of the fields that an update names; the others are not looked at."""
+    named = {path.partition(".")[0] for path in paths}
+    found = [v for v in violations if v.field.partition(".")[0] in named]
+    if found:
+        raise InvalidArgument(found).prefixed(field)
+
+
+def _paths(
+    message: Message, mask: FieldMask | None, allowed: frozenset[str], maps: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The fields that an update means: those of its mask, else those that are set."""
+    if mask is None or not mask.paths:
+        return tuple(
+            descriptor.name for descriptor, _ in message.ListFields() if descriptor.name in allowed
+        )
+    if list(mask.paths) == ["*"]:
+        return tuple(sorted(allowed))
+    return tuple(_mask_paths(mask.paths, allowed, maps))
+
+
+def _mask_paths(
+    paths: Iterable[str], allowed: frozenset[str], maps: tuple[str, ...]
+) -> Iterable[str]:
+    for path in paths:
+        field, dot, key = path.partition(".")
+        field = _snake(field)
+        if field in _OUTPUT_ONLY:
+            continue
+        if field not in allowed or (dot and (field not in maps or not key)):
+            keys = [*sorted(allowed), *(f"{name}.KEY" for name in maps)]
+            raise InvalidArgument.of(
+                "update_mask", f"paths are {', '.join(keys)} or *, got {shown(path)}"
+            )
+        yield f"{field}.{key}" if dot else field
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name)
+
+
+def _expected(revision: int) -> int:
+    if revision < 0:
+        raise InvalidArgument.of("expected_revision", f"0 or more, got {revision}")
+    return revision

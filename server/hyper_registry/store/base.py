@@ -1,0 +1,245 @@
+"""The contract that every store keeps; `tests/store` holds one suite for all of them.
+
+A store knows rows, not rules: what may be written has been decided by the committer. All of a
+store's methods may be awaited from one event loop; blocking work is done in threads of the store's
+own.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from hyper_registry.model.entity import Entity
+from hyper_registry.model.relationship import Relationship
+from hyper_registry.model.revision import Commit, Head, Position
+
+
+@dataclass(frozen=True, slots=True)
+class ResultKey:
+    """Whose repetition a request may be: who called which method with which idempotency key."""
+
+    principal: str
+    method: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResult:
+    """The first result of a request with an idempotency key.
+
+    `body_hash` is of the request, `response` the serialised answer, `expires_at` microseconds since
+    1970.
+    """
+
+    key: ResultKey
+    body_hash: bytes
+    revision: int
+    response: bytes
+    expires_at: int
+
+
+class EntityRow(NamedTuple):
+    """An entity as the table has it: its values, and the serialised API message `record`.
+
+    `create_index` is the number of its creating change within `entity.create_revision`, below 2^20:
+    entities are in order of creation by that pair. `feature` is `metadata.feature` if that is a
+    string.
+    """
+
+    entity: Entity
+    create_index: int
+    feature: str
+    metadata_json: str
+    record: bytes
+
+
+class RelationshipRow(NamedTuple):
+    """A relationship as the table has it; see EntityRow."""
+
+    relationship: Relationship
+    create_index: int
+    metadata_json: str
+    record: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one transaction writes.
+
+    `commits` are consecutive revisions after the transaction's head; there may be none, if there
+    are results or a new epoch. Each has at least one change. The rows are the last state of what
+    they changed, each id at most once over rows and deletions; an id that is deleted and created
+    again is a row with its new `create_revision`. Unique keys may be passed on from row to row
+    within a batch. `results` have distinct keys.
+    """
+
+    commits: Sequence[Commit]
+    head: Head
+    entities: Sequence[EntityRow] = ()
+    deleted_entities: Sequence[str] = ()
+    relationships: Sequence[RelationshipRow] = ()
+    deleted_relationships: Sequence[str] = ()
+    results: Sequence[StoredResult] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EntityColumns:
+    """A part of the entity table, in order of creation, by columns of equal length.
+
+    `labels` are JSON objects as text. Columns, because a view of millions is built from them.
+    """
+
+    ids: Sequence[str]
+    types: Sequence[str]
+    names: Sequence[str]
+    versions: Sequence[str]
+    statuses: Sequence[int]
+    healths: Sequence[int]
+    features: Sequence[str]
+    labels: Sequence[str]
+    revisions: Sequence[int]
+    create_revisions: Sequence[int]
+    create_indexes: Sequence[int]
+    records: Sequence[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class RelationshipColumns:
+    """A part of the relationship table, in order of creation, by columns of equal length."""
+
+    ids: Sequence[str]
+    source_ids: Sequence[str]
+    target_ids: Sequence[str]
+    types: Sequence[str]
+    bidirectional: Sequence[int]
+    revisions: Sequence[int]
+    create_revisions: Sequence[int]
+    create_indexes: Sequence[int]
+    records: Sequence[bytes]
+
+
+class KnownResults(Exception):
+    """Some of a batch's idempotency keys have an unexpired result already; nothing was written."""
+
+    def __init__(self, results: Sequence[StoredResult]) -> None:
+        super().__init__(f"{len(results)} known results")
+        self.results = tuple(results)
+
+
+class Transaction(ABC):
+    """A write transaction that holds the head: no other writer can commit until it ends.
+
+    It ends with `commit` or `rollback`, whichever comes first; both may be called once.
+    """
+
+    head: Head
+
+    @abstractmethod
+    async def commit(self, batch: Batch, now: int) -> None:
+        """Writes the batch, durably and whole, and ends the transaction.
+
+        Raises KnownResults if a result that has not expired by `now` exists for a key of the batch,
+        StoreFull or StoreUnavailable if nothing was written (a batch that breaks uniqueness is
+        StoreUnavailable, one that would leave a gap in the log ValueError: bugs of the writer),
+        CommitUnknown if that is not known. A caller that is cancelled does not stop it.
+        """
+
+    @abstractmethod
+    async def rollback(self) -> None:
+        """Ends the transaction; nothing was written."""
+
+
+class Snapshot(ABC):
+    """A read transaction: the tables and the log as they are at `head`. Closed by `aclose`."""
+
+    head: Head
+
+    @abstractmethod
+    def entities(self, chunk: int = 16_384) -> AsyncIterator[EntityColumns]:
+        """All entities, in order of creation, in parts of at most `chunk`."""
+
+    @abstractmethod
+    def relationships(self, chunk: int = 16_384) -> AsyncIterator[RelationshipColumns]:
+        """All relationships, in order of creation, in parts of at most `chunk`."""
+
+    @abstractmethod
+    def commits(self, after: int) -> AsyncIterator[Sequence[Commit]]:
+        """The log after revision `after`, in order, whole revisions at a time.
+
+        Raises RevisionCompacted if the log no longer reaches back to it.
+        """
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Ends the read transaction."""
+
+
+class Store(ABC):
+    """The log, the tables and the results of one registry."""
+
+    name: str
+    """What `GetStatistics.store` says: `memory`, `sqlite`."""
+
+    @abstractmethod
+    async def open(self) -> Head:
+        """Opens the store, makes its schema where there is none, and answers the head.
+
+        A new history has revision 0, floor 0 and an epoch of its own. Raises StoreUnavailable if
+        the store cannot be opened, is held by another server, or has a schema that is not known.
+        """
+
+    @abstractmethod
+    async def begin(self) -> Transaction:
+        """Starts a write transaction and reads the head under its lock; waits for other writers.
+
+        Raises StoreUnavailable. After a commit whose outcome was unknown it first finds that out:
+        the head that it answers is the truth.
+        """
+
+    @abstractmethod
+    async def snapshot(self) -> Snapshot:
+        """Starts a read transaction at the current head. Raises StoreUnavailable."""
+
+    @abstractmethod
+    async def read_log(
+        self, after: Position, max_changes: int, max_bytes: int
+    ) -> Sequence[tuple[Commit, int]]:
+        """Parts of the log after a position: commits, each with the index of its first change.
+
+        All but the first start at index 0. As many whole revisions as the limits allow; if not even
+        the first (the rest of it, behind a position inside), as much of it as they allow, and at
+        least one change if there is one. `max_bytes` counts the images before and after. A commit
+        that is answered in part has its revision's own `hash`. What is below the floor can be read
+        until it is trimmed; then, when the log no longer reaches back to the position, this raises
+        RevisionCompacted. Raises StoreUnavailable.
+        """
+
+    @abstractmethod
+    async def revision_at(self, time: int) -> int:
+        """The last revision committed at or before this time; the floor if none is held."""
+
+    @abstractmethod
+    async def revision_keeping(self, changes: int) -> int:
+        """The lowest revision from the floor on that has at most this many changes after it."""
+
+    @abstractmethod
+    async def trim(self, floor: int, limit: int) -> int:
+        """Deletes at most `limit` changes of revisions up to `floor`; answers how many. 0: done.
+
+        A floor above the head's counts as the head's.
+        """
+
+    @abstractmethod
+    async def forget_results(self, now: int, limit: int) -> int:
+        """Deletes at most `limit` results that have expired by `now`; answers how many. 0: done."""
+
+    @abstractmethod
+    async def size(self) -> int:
+        """How many bytes the store takes on disk; 0 in memory."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Closes the store; what was committed stays."""

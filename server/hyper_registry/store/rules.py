@@ -1,0 +1,70 @@
+"""What every engine must decide alike: which batch contradicts itself, where an answer ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+
+import orjson
+
+from hyper_registry.model.revision import Change, Commit, Head
+from hyper_registry.store.base import Batch
+
+
+def labels_json(labels: Mapping[str, str]) -> str:
+    """Labels as a JSON object in order of key."""
+    return orjson.dumps(dict(labels), option=orjson.OPT_SORT_KEYS).decode() if labels else "{}"
+
+
+@lru_cache(maxsize=1024)
+def regions_json(regions: tuple[str, ...]) -> str:
+    """Regions as a JSON array."""
+    return orjson.dumps(regions).decode()
+
+
+def check_batch(batch: Batch, head: Head) -> None:
+    """Raises ValueError for a batch that would leave a gap in the log: a bug of the writer."""
+    expected = head.revision
+    for commit in batch.commits:
+        expected += 1
+        if commit.revision != expected or not commit.changes:
+            count = len(commit.changes)
+            raise ValueError(f"revision {commit.revision} of {count} changes is not {expected}")
+    if batch.head.revision != expected:
+        raise ValueError(f"the head is {batch.head.revision}, the last revision {expected}")
+
+
+def image_bytes(before: bytes | None, after: bytes | None) -> int:
+    """What a change counts against a limit of bytes."""
+    return len(before or b"") + len(after or b"")
+
+
+def fitting(changes: Iterable[tuple[int, int]], max_changes: int, max_bytes: int) -> int:
+    """How many of these changes, given as (revision, bytes) in log order, an answer takes.
+
+    As many whole revisions as the limits allow; if not even the first, as much of it as they allow,
+    and at least one change.
+    """
+    count = size = whole = 0
+    current = None
+    for revision, change_bytes in changes:
+        if revision != current:
+            current, whole = revision, count
+        size += change_bytes
+        if count and (count >= max_changes or size > max_bytes):
+            return whole or count
+        count += 1
+    return count
+
+
+def with_changes(commit: Commit, changes: tuple[Change, ...]) -> Commit:
+    """A part of a commit; the hash stays that of the whole."""
+    return Commit(
+        commit.revision,
+        commit.time,
+        commit.actor,
+        commit.method,
+        commit.request_id,
+        changes,
+        commit.hash,
+    )

@@ -1,0 +1,188 @@
+"""The tables, the same in every SQL database, and the SQL views.
+
+Times are microseconds since 1970, UTC. A version is '' when absent, never NULL, so that uniqueness
+holds. `labels`, `metadata` and `regions` are JSON as text.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Computed,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+SCHEMA_VERSION = 1
+
+_INDEX_BITS = 20
+
+MAX_CREATE_INDEX = (1 << _INDEX_BITS) - 1
+"""The last change of a revision that can create something; that leaves room for 8.8e12 revisions.
+"""
+
+# Only INTEGER can be SQLite's rowid, and there it is 64 bits wide.
+_INT64 = BigInteger().with_variant(Integer, "sqlite")
+
+metadata = MetaData()
+
+
+def _text(name: str) -> Column[str]:
+    return Column(name, Text, nullable=False)
+
+
+def _integer(name: str) -> Column[int]:
+    return Column(name, _INT64, nullable=False)
+
+
+def _bytes(name: str, nullable: bool = False) -> Column[bytes]:
+    return Column(name, LargeBinary, nullable=nullable)
+
+
+def _key(name: str) -> Column[int]:
+    return Column(name, _INT64, primary_key=True, autoincrement=False)
+
+
+def _creation() -> list[Column[int]]:
+    """The key that rows are stored by: reading in order of creation is reading in file order."""
+    return [
+        _key("ordinal"),
+        Column("create_revision", _INT64, Computed(f"ordinal >> {_INDEX_BITS}")),
+        Column("create_index", _INT64, Computed(f"ordinal & {MAX_CREATE_INDEX}")),
+    ]
+
+
+def ordinal(create_revision: int, create_index: int) -> int:
+    """The key of a row, in order of creation. Raises ValueError beyond MAX_CREATE_INDEX."""
+    if create_index > MAX_CREATE_INDEX:
+        raise ValueError(f"change {create_index} of revision {create_revision} cannot create")
+    return create_revision << _INDEX_BITS | create_index
+
+
+entities = Table(
+    "entities",
+    metadata,
+    *_creation(),
+    _text("id"),
+    _text("type"),
+    _text("name"),
+    _text("version"),
+    _integer("status"),
+    _integer("health"),
+    _text("feature"),
+    _text("labels"),
+    _text("metadata"),
+    _text("regions"),
+    _integer("created_at"),
+    _integer("updated_at"),
+    _integer("revision"),
+    _bytes("record"),
+    UniqueConstraint("id", name="entities_id"),
+    UniqueConstraint("type", "name", "version", name="entities_name"),
+)
+
+relationships = Table(
+    "relationships",
+    metadata,
+    *_creation(),
+    _text("id"),
+    _text("source_id"),
+    _text("target_id"),
+    _text("type"),
+    Column("weight", Float, nullable=False),
+    _integer("bidirectional"),
+    _text("version_constraint"),
+    _text("metadata"),
+    _integer("created_at"),
+    _integer("updated_at"),
+    _integer("revision"),
+    _bytes("record"),
+    UniqueConstraint("id", name="relationships_id"),
+    UniqueConstraint("source_id", "target_id", "type", name="relationships_ends"),
+)
+
+log_revisions = Table(
+    "log_revisions",
+    metadata,
+    _key("revision"),
+    _integer("committed_at"),
+    _text("actor"),
+    _text("method"),
+    _text("request_id"),
+    _bytes("hash"),
+    _integer("first_change"),
+)
+
+# `change` numbers all changes of a history without a gap: a dense key is appended to, one range of
+# it is a part of the log, and differences of it are counts.
+log_changes = Table(
+    "log_changes",
+    metadata,
+    _key("change"),
+    _integer("revision"),
+    _integer("idx"),
+    _integer("kind"),
+    _integer("action"),
+    _text("id"),
+    _integer("ordinal"),
+    _bytes("before", nullable=True),
+    _bytes("after", nullable=True),
+)
+
+results = Table(
+    "results",
+    metadata,
+    _text("principal"),
+    _text("method"),
+    _text("key"),
+    _bytes("body_hash"),
+    _integer("revision"),
+    _bytes("response"),
+    _integer("expires_at"),
+    UniqueConstraint("principal", "method", "key", name="results_key"),
+    Index("results_expiry", "expires_at"),
+)
+
+# One row. `changes` is the last number that `log_changes` used; `commit_id` is new with every
+# transaction that writes the row, so that it tells which of two commits with the same revision
+# happened.
+registry_head = Table(
+    "registry_head",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    _integer("schema_version"),
+    _text("epoch"),
+    _integer("revision"),
+    _integer("floor"),
+    _integer("committed_at"),
+    _bytes("hash"),
+    _integer("changes"),
+    _text("commit_id"),
+)
+
+SQLITE_VIEWS = (
+    """
+CREATE VIEW audit_log AS
+SELECT
+  log_changes.revision AS revision,
+  strftime('%Y-%m-%dT%H:%M:%S', committed_at / 1000000, 'unixepoch')
+    || printf('.%06dZ', committed_at % 1000000) AS time,
+  actor,
+  method,
+  request_id,
+  CASE action WHEN 1 THEN 'create' WHEN 2 THEN 'update' WHEN 3 THEN 'delete'
+    ELSE CAST(action AS TEXT) END AS action,
+  CASE kind WHEN 1 THEN 'entity' WHEN 2 THEN 'relationship' WHEN 3 THEN 'compaction'
+    ELSE CAST(kind AS TEXT) END AS kind,
+  log_changes.id AS id
+FROM log_changes JOIN log_revisions ON log_revisions.revision = log_changes.revision
+""",
+)
+"""Offered to anyone with `sqlite3`; the order is the log's when it is sorted by `revision`."""

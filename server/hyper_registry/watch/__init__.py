@@ -1,0 +1,1 @@
+"""Following the log: who watches what, and the messages that they are sent."""

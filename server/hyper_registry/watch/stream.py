@@ -1,0 +1,194 @@
+"""One watch: its place, and what it is sent next."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Protocol, Self
+
+from hyper_registry.model.errors import NotServing
+from hyper_registry.model.revision import Position
+from hyper_registry.watch import wire
+from hyper_registry.watch.frames import Frame
+from hyper_registry.watch.group import Group
+from hyper_registry.watch.snapshot import Snapshot
+
+
+class Hub(Protocol):
+    """What a watch knows of the hub.
+
+    `tail` is how far the log has been followed; `is_draining` says that nothing will be added to
+    it, and `is_closed` that nothing more may be sent.
+    """
+
+    tail: Position
+    is_draining: bool
+    is_closed: bool
+
+    @property
+    def revision(self) -> int:
+        """The newest revision of the log."""
+
+    def trailer(self, revision: int) -> bytes:
+        """The fields that say that a stream has come to a revision."""
+
+    def leave(self, watch: Watch, group: Group) -> None:
+        """Forgets a watch."""
+
+
+class Watch:
+    """Iterates over serialised WatchResponses; to be closed when it is no longer wanted.
+
+    One task at a time may iterate, and may be cancelled: what it would have been given comes next.
+    Iteration never ends by itself; it raises NotServing when the server shuts down, after what is
+    committed was delivered; RevisionCompacted when what comes next is no longer held;
+    StoreUnavailable.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        group: Group,
+        position: Position,
+        bookmark_seconds: float,
+        snapshot: Snapshot | None,
+    ) -> None:
+        self._hub = hub
+        self._group = group
+        self._position = position
+        self._snapshot = snapshot
+        self._interval = bookmark_seconds
+        self._loop = asyncio.get_running_loop()
+        self._sent_at = self._loop.time()
+        self._has_run = False
+        self._waker: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._snapshot is not None:
+            return await self._next_of_snapshot(self._snapshot)
+        while True:
+            if self._hub.is_closed:
+                raise NotServing("the server is shutting down")
+            is_covered = self._position >= self._group.covered
+            frame = self._group.ready(self._position, self._hub.tail) if is_covered else None
+            if is_covered and frame is None:
+                message = self._caught_up()
+                if message is not None:
+                    return message
+                await self._wait()
+                continue
+            if self._has_run:
+                # Whoever takes one message after the other lets the others have their turn.
+                self._has_run = False
+                await asyncio.sleep(0)
+                continue
+            if frame is None:
+                frame = await self._group.read(self._position)
+            self._has_run = True
+            message = self._take(frame)
+            if message is not None:
+                return message
+
+    async def aclose(self) -> None:
+        """Leaves. A second time it does nothing."""
+        self._hub.leave(self, self._group)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._snapshot is not None:
+            snapshot, self._snapshot = self._snapshot, None
+            await snapshot.aclose()
+
+    def wake(self) -> None:
+        """Ends a wait, if there is one."""
+        if self._waker is not None and not self._waker.done():
+            self._waker.set_result(None)
+
+    def lag(self, revision: int) -> int:
+        """How many revisions of the log, up to this one, are not dealt with yet."""
+        return 0 if self._waker is not None else max(0, revision - self._position.revision)
+
+    async def _next_of_snapshot(self, snapshot: Snapshot) -> bytes:
+        if self._hub.is_closed:
+            raise NotServing("the server is shutting down")
+        message = await snapshot.next_message()
+        if message is None:
+            self._snapshot = None
+            await snapshot.aclose()
+            message = self._hub.trailer(self._position.revision) + wire.SNAPSHOT_END
+        return self._sent(message)
+
+    def _take(self, frame: Frame) -> bytes | None:
+        """Goes to the end of a frame; answers what is to be sent, if anything is."""
+        self._position = frame.end
+        return self._sent(frame.payload) if frame.payload else self._bookmark()
+
+    def _caught_up(self) -> bytes | None:
+        """Goes to the end of the log, where nothing matches; answers a bookmark if it is time.
+
+        Raises NotServing if nothing can follow.
+        """
+        self._position = max(self._position, Position(self._hub.tail.revision))
+        message = self._bookmark()
+        if message is None and self._hub.is_draining:
+            raise NotServing("the server is shutting down")
+        return message
+
+    def _bookmark(self) -> bytes | None:
+        """A bookmark, if one is due."""
+        if not self._is_due():
+            return None
+        revision, index = self._position
+        if index or revision > self._hub.revision:
+            # Inside a revision there is nothing to say, nor before the start: not before long.
+            self._sent_at = self._loop.time()
+            return None
+        return self._sent(self._hub.trailer(revision) + wire.BOOKMARK)
+
+    def _is_due(self) -> bool:
+        return self._loop.time() >= self._sent_at + self._interval
+
+    def _sent(self, message: bytes) -> bytes:
+        self._sent_at = self._loop.time()
+        return message
+
+    async def _wait(self) -> None:
+        """Waits until the group has an event or a bookmark is due."""
+        self._has_run = False
+        self._waker = self._loop.create_future()
+        self._group.waiting[self] = None
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._sent_at + self._interval, self._on_timer)
+        try:
+            await self._waker
+        finally:
+            self._waker = None
+            self._group.waiting.pop(self, None)
+
+    def _on_timer(self) -> None:
+        """Wakes the watch if nothing was sent for long enough, and waits on if something was.
+
+        So a busy stream starts one timer an interval, and not one a message.
+        """
+        self._timer = None
+        if self._waker is None:
+            return  # it is not idle; the next wait starts a timer
+        if self._is_due():
+            self.wake()
+        else:
+            self._timer = self._loop.call_at(self._sent_at + self._interval, self._on_timer)

@@ -1,0 +1,84 @@
+"""The HTTP server: a thread with an event loop of its own, so that it cannot starve gRPC's."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+import threading
+
+import uvicorn
+from starlette.types import ASGIApp
+
+_START_SECONDS = 10.0
+
+
+class HttpServer:
+    """Serves an ASGI application on host and port. `port` is the port that it got."""
+
+    def __init__(self, application: ASGIApp, host: str, port: int) -> None:
+        self._host = host
+        self.port = port
+        self._socket: socket.socket | None = None
+        self._started = threading.Event()
+        self._server = _Uvicorn(
+            uvicorn.Config(
+                application, log_config=None, access_log=False, lifespan="off", ws="none",
+                server_header=False, timeout_graceful_shutdown=2,
+            ),
+            self._started,
+        )  # fmt: skip
+        self._thread = threading.Thread(target=self._serve, name="http", daemon=True)
+
+    async def start(self) -> None:
+        """Binds the address and serves. Raises OSError if it cannot be bound."""
+        self._socket = _bind(self._host, self.port)
+        self.port = self._socket.getsockname()[1]
+        self._thread.start()
+        if not await asyncio.to_thread(self._started.wait, _START_SECONDS):
+            raise TimeoutError("the HTTP server does not start")
+
+    async def aclose(self) -> None:
+        """Lets requests in flight finish, for two seconds at most."""
+        self._server.should_exit = True
+        if self._thread.is_alive():
+            await asyncio.to_thread(self._thread.join)
+        if self._socket is not None:
+            self._socket.close()
+
+    def _serve(self) -> None:
+        sockets = [] if self._socket is None else [self._socket]
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(self._server.serve(sockets=sockets))
+
+
+class _Uvicorn(uvicorn.Server):
+    """Leaves the signals to the process, and says when it listens."""
+
+    def __init__(self, config: uvicorn.Config, started: threading.Event) -> None:
+        super().__init__(config)
+        self._listening = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._listening.set()
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
+    if sys.platform == "win32":
+        return None
+    import uvloop
+
+    return uvloop.Loop

@@ -1,0 +1,321 @@
+"""Listings have exactly what matches, in order, and all pages are of one revision."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hyper_registry.model.entity import Entity
+from hyper_registry.model.errors import (
+    HistoryChanged,
+    InvalidArgument,
+    RevisionInFuture,
+    TokenExpired,
+    TokenInvalid,
+)
+from hyper_registry.query import listing
+from hyper_registry.query.filters import EntityFilter, RelationshipFilter
+from hyper_registry.query.listing import (
+    EntityQuestion,
+    Page,
+    Window,
+    list_entities,
+    list_relationships,
+)
+from hyper_registry.query.ordering import By, Order
+from hyper_registry.query.scanning import scan_entities, scan_relationships
+from hyper_registry.query.tokens import page_revision
+from ose.registry.v1.entity_service_pb2 import ListEntitiesResponse
+from ose.registry.v1.relationship_service_pb2 import ListRelationshipsResponse
+from tests.unit.query.world import (
+    EDGE_TYPES,
+    ENTITY_TYPES,
+    IDS,
+    State,
+    World,
+    apply,
+    naive_matches,
+    struct,
+    worlds,
+)
+
+_labels = st.frozensets(
+    st.tuples(st.sampled_from("kl"), st.sampled_from((None, "0", "1"))), max_size=2
+)
+entity_filters = st.builds(
+    EntityFilter,
+    ids=st.just(frozenset()) | st.frozensets(st.sampled_from((*IDS, "unheard-of"))),
+    types=st.just(frozenset()) | st.frozensets(st.sampled_from((*ENTITY_TYPES, "unheard-of"))),
+    statuses=st.just(frozenset()) | st.frozensets(st.integers(1, 3)),
+    healths=st.just(frozenset()) | st.frozensets(st.integers(1, 2)),
+    feature=st.sampled_from(("", "", "a", "b", "unheard-of")),
+    labels=st.just(frozenset()) | _labels,
+    name_prefix=st.sampled_from(("", "", "x", "xy", "q")),
+)
+_ids = st.just(frozenset()) | st.frozensets(st.sampled_from((*IDS, "unheard-of")), max_size=3)
+relationship_filters = st.builds(
+    RelationshipFilter,
+    types=st.just(frozenset()) | st.frozensets(st.sampled_from((*EDGE_TYPES, "unheard-of"))),
+    source_ids=_ids,
+    target_ids=_ids,
+    entity_ids=_ids,
+)
+orders = st.builds(Order, st.sampled_from(By), st.booleans())
+
+
+def in_order(state: State, question: EntityQuestion) -> list[str]:
+    """The ids that a listing should answer."""
+    order, found = question.order, list(state.entities.values())
+    keys: dict[By, Callable[[Entity], int | str]] = {
+        By.CREATED: lambda entity: entity.create_revision,
+        By.CHANGED: lambda entity: entity.revision,
+        By.NAME: lambda entity: entity.name,
+    }
+    # `state.entities` is in order of creation, and sorting leaves equals as they are.
+    found.sort(key=keys[order.by], reverse=order.descending)
+    return [entity.id for entity in found if naive_matches(state, entity, question.condition)]
+
+
+def ids_of(page: Page) -> list[str]:
+    """The ids on a page of entities."""
+    return [entity.id for entity in ListEntitiesResponse.FromString(page.records).entities]
+
+
+def edge_ids_of(page: Page) -> list[str]:
+    """The ids on a page of relationships."""
+    message = ListRelationshipsResponse.FromString(page.records)
+    return [relationship.id for relationship in message.relationships]
+
+
+async def pages_of(world: World, question: EntityQuestion, limit: int, revision: int) -> list[Page]:
+    """All pages of a listing."""
+    pages = [await list_entities(world, question, Window(limit), revision)]
+    while token := pages[-1].next_page_token:
+        pages.append(await list_entities(world, question, Window(limit, 0, token), 0))
+    return pages
+
+
+@given(
+    world=worlds(),
+    question=st.builds(EntityQuestion, entity_filters, orders),
+    offset=st.integers(0, 4),
+    data=st.data(),
+)
+def test_entities(world: World, question: EntityQuestion, offset: int, data: st.DataObject) -> None:
+    """A listing has what a naive look at the revision's state has, in the order that was asked for."""
+    revision = data.draw(st.integers(1, world.revision))
+    expected = in_order(world.states[revision], question)
+    page = asyncio.run(list_entities(world, question, Window(100, offset), revision))
+    assert ids_of(page) == expected[offset:]
+    assert (page.count, page.revision) == (len(expected[offset:]), revision)
+    assert page.next_page_token == ""
+
+
+@given(
+    world=worlds(),
+    question=st.builds(EntityQuestion, entity_filters, orders),
+    limit=st.integers(1, 3),
+    more=st.lists(st.sampled_from(IDS), max_size=3),
+)
+def test_entity_pages(world: World, question: EntityQuestion, limit: int, more: list[str]) -> None:
+    """C5: pages joined are the listing at the first page's revision, while writes and compaction go on."""
+    revision = world.revision
+
+    async def follow() -> list[str]:
+        page = await list_entities(world, question, Window(limit), revision)
+        ids = ids_of(page)
+        for entity_id in more:
+            apply(world, ("entity", entity_id, "plugin", {"name": "xx", "status": 2}))
+            apply(world, ("drop entity", IDS[0]))
+            world.publish()
+        if more:
+            world.compact(revision)
+        while token := page.next_page_token:
+            page = await list_entities(world, question, Window(limit, 0, token), 0)
+            assert 0 < page.count <= limit
+            ids += ids_of(page)
+        return ids
+
+    assert asyncio.run(follow()) == in_order(world.states[revision], question)
+
+
+@given(
+    world=worlds(),
+    condition=relationship_filters,
+    limit=st.integers(1, 3) | st.just(100),
+    data=st.data(),
+)
+def test_relationships(
+    world: World, condition: RelationshipFilter, limit: int, data: st.DataObject
+) -> None:
+    """Pages of relationships joined are those that match at the revision, in order of creation."""
+    revision = data.draw(st.integers(1, world.revision))
+    expected = [
+        edge.id for edge in world.states[revision].relationships.values() if condition.matches(edge)
+    ]
+
+    async def follow() -> list[str]:
+        page = await list_relationships(world, condition, Window(limit), revision)
+        ids = edge_ids_of(page)
+        while token := page.next_page_token:
+            page = await list_relationships(world, condition, Window(limit, 0, token), 0)
+            ids += edge_ids_of(page)
+        return ids
+
+    assert asyncio.run(follow()) == expected
+
+
+@given(
+    world=worlds(),
+    entities=entity_filters,
+    relationships=relationship_filters,
+    size=st.sampled_from((1, 150, 400, 1 << 20)),
+)
+def test_scans(
+    world: World, entities: EntityFilter, relationships: RelationshipFilter, size: int
+) -> None:
+    """A scan has everything that matches, in order of creation, in chunks of at most the size."""
+    revision = world.revision
+
+    async def chunks() -> tuple[list[bytes], list[bytes]]:
+        return (
+            [chunk async for chunk in scan_entities(world.view, entities, revision, size)],
+            [
+                chunk
+                async for chunk in scan_relationships(world.view, relationships, revision, size)
+            ],
+        )
+
+    ours, edges = asyncio.run(chunks())
+    assert [e for chunk in ours for e in ids_of(Page(chunk, 0, 0, ""))] == in_order(
+        world.now, EntityQuestion(entities)
+    )
+    assert [e for chunk in edges for e in edge_ids_of(Page(chunk, 0, 0, ""))] == [
+        edge.id for edge in world.now.relationships.values() if relationships.matches(edge)
+    ]
+    for chunk in (*ours, *edges):
+        assert len(chunk) <= size or len(ids_of(Page(chunk, 0, 0, ""))) <= 1
+
+
+async def test_scan_between_types() -> None:
+    """A scan of relationships can be of those whose ends are both of given types."""
+    world = World()
+    for entity_id, type_ in (("a", "plugin"), ("b", "plugin"), ("c", "service")):
+        world.put_entity(entity_id, type=type_)
+    for source, target in ("ab", "bc", "ca"):
+        world.put_relationship(f"{source}{target}", source, target, "depends_on")
+    revision = world.publish()
+    everything = RelationshipFilter()
+    [chunk] = [
+        chunk
+        async for chunk in scan_relationships(
+            world.view, everything, revision, entity_types=["plugin"]
+        )
+    ]
+    assert edge_ids_of(Page(chunk, 0, 0, "")) == ["ab"]
+
+
+@pytest.fixture(scope="module")
+def crowd() -> World:
+    """Thousands of entities: more than one chunk of every kind, with a few rare ones."""
+    world = World()
+    for i in range(12_000):
+        values: dict[str, object] = {"name": f"n{i % 700:03}", "version": str(i)}
+        if i % 1500 == 3:
+            values |= {"type": "rare", "labels": {"tier": "gold"}}
+        if i % 3 == 0:
+            values["labels"] = {"shade": "dark"}
+            values["metadata"] = struct(feature="f")
+        world.put_entity(f"e{i}", **values)
+        if i % 400 == 399:
+            world.publish()
+    for i in range(0, 12_000, 7):
+        world.put_entity(f"e{i}", status=2, name=f"m{i % 900:03}")
+    world.publish()
+    return world
+
+
+@pytest.mark.parametrize("order", ["", "desc", "name", "name desc", "revision", "updated_at desc"])
+@pytest.mark.parametrize(
+    "condition",
+    [
+        EntityFilter(),
+        EntityFilter(types=frozenset({"rare"})),
+        EntityFilter(labels=frozenset({("shade", None)})),
+        EntityFilter(labels=frozenset({("tier", "gold")}), feature="f"),
+        EntityFilter(statuses=frozenset({2}), name_prefix="m1"),
+        EntityFilter(name_prefix="n"),
+    ],
+    ids=["all", "rare", "half", "few", "prefix", "most"],
+)
+async def test_many(crowd: World, condition: EntityFilter, order: str) -> None:
+    """The same holds when there is more than one chunk, whichever way the rows are found."""
+    order = "create_revision desc" if order == "desc" else order
+    question = EntityQuestion(condition, Order.parse(order))
+    pages = await pages_of(crowd, question, 1000, crowd.revision)
+    ids = [entity_id for page in pages for entity_id in ids_of(page)]
+    assert ids == in_order(crowd.now, question)
+
+
+async def test_page_is_cut_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page ends before it is too large for a client, but has one entity at least."""
+    monkeypatch.setattr(listing, "MAX_PAGE_BYTES", 300)
+    world = World()
+    for i in range(5):
+        world.put_entity(f"e{i}", labels={"text": "x" * 200 if i != 2 else "x"})
+    revision = world.publish()
+    pages = await pages_of(world, EntityQuestion(), 100, revision)
+    assert [page.count for page in pages] == [1, 1, 1, 1, 1]
+    monkeypatch.setattr(listing, "MAX_PAGE_BYTES", 600)
+    assert [page.count for page in await pages_of(world, EntityQuestion(), 100, revision)] == [3, 2]
+
+
+async def test_tokens_are_checked() -> None:
+    """A page token is refused for other conditions, another history, and when its revision is gone."""
+    world = World()
+    for entity_id in "abc":
+        world.put_entity(entity_id)
+    revision = world.publish()
+    question = EntityQuestion()
+    page = await list_entities(world, question, Window(1), revision)
+    token = page.next_page_token
+    assert revision in world.pins
+    assert page_revision(token) == revision
+    for other in (
+        EntityQuestion(EntityFilter(name_prefix="x")),
+        EntityQuestion(order=Order(By.NAME)),
+        EntityQuestion(order=Order(By.CREATED, descending=True)),
+    ):
+        with pytest.raises(TokenInvalid):
+            await list_entities(world, other, Window(1, 0, token), 0)
+    with pytest.raises(TokenInvalid):
+        await list_relationships(world, RelationshipFilter(), Window(1, 0, token), 0)
+    world.publish()
+    world.view.floor = world.revision
+    assert (await list_entities(world, question, Window(1, 0, token), 0)).count == 1
+    world.pins = type(world.pins)(lambda: 0.0)
+    with pytest.raises(TokenExpired):
+        await list_entities(world, question, Window(1, 0, token), 0)
+    world.epoch = "epoch-2"
+    with pytest.raises(HistoryChanged):
+        await list_entities(world, question, Window(1, 0, token), 0)
+    behind = World()
+    with pytest.raises(RevisionInFuture):
+        await list_entities(behind, question, Window(1, 0, token), 0)
+
+
+def test_windows_and_orders_are_checked() -> None:
+    """What is malformed or does not go together is named."""
+    with pytest.raises(InvalidArgument) as caught:
+        Window.parse(1001, 3, "token", 7)
+    assert [v.field for v in caught.value.violations] == ["limit", "offset", "at_revision"]
+    assert Window.parse(0, 0, "") == Window(100)
+    assert Order.parse("updated_at desc") == Order(By.CHANGED, descending=True)
+    assert Order.parse("name asc") == Order(By.NAME)
+    for wrong in ("id", "name down", "name  desc", "Name"):
+        with pytest.raises(InvalidArgument, match="order_by"):
+            Order.parse(wrong)

@@ -1,0 +1,237 @@
+"""A registry made by hand: the view, and beside it every revision's state as plain dictionaries."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+
+from google.protobuf.struct_pb2 import Struct
+from hypothesis import strategies as st
+
+from hyper_registry.model.entity import Entity
+from hyper_registry.model.relationship import Direction, Relationship
+from hyper_registry.query.filters import EntityFilter
+from hyper_registry.query.traversal import GraphQuestion
+from hyper_registry.registry.codec import encode_entity, encode_relationship, pack
+from hyper_registry.registry.compaction import compacted
+from hyper_registry.registry.pins import Pins
+from hyper_registry.registry.view import View
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything that exists at one revision, in order of creation."""
+
+    entities: dict[str, Entity] = field(default_factory=dict)
+    relationships: dict[str, Relationship] = field(default_factory=dict)
+
+
+def struct(**values: object) -> bytes:
+    """Packed metadata."""
+    message = Struct()
+    message.update(values)
+    return pack(message)
+
+
+class World:
+    """Writes to a view as the committer does, and remembers what each revision should show."""
+
+    def __init__(self) -> None:
+        self.view = View()
+        self.pins = Pins(time.monotonic)
+        self.epoch = "epoch-1"
+        self.states = [State()]
+        self._index = 0
+        self._now = State()
+
+    @property
+    def revision(self) -> int:
+        """The newest revision that may be read."""
+        return self.view.visible
+
+    @property
+    def now(self) -> State:
+        """What is there, with what has been put and not yet been published."""
+        return self._now
+
+    def readable(self, revision: int) -> bool:
+        """As `Engine.readable`."""
+        floor = self.view.floor
+        return revision <= self.view.visible and (revision >= floor or revision in self.pins)
+
+    def put_entity(self, entity_id: str, **values: object) -> None:
+        """Creates an entity, or changes some of its fields."""
+        before = self._now.entities.get(entity_id)
+        revision = self.revision + 1
+        base = before or Entity(
+            entity_id, "plugin", entity_id, create_revision=revision, created_at=revision
+        )
+        entity = replace(base, revision=revision, updated_at=revision, **values)  # type: ignore[arg-type]
+        self.view.put_entity(entity, encode_entity(entity), before, self._next())
+        self._now.entities[entity_id] = entity
+
+    def delete_entity(self, entity_id: str) -> None:
+        """Deletes an entity, and its relationships before it."""
+        for relationship in list(self._now.relationships.values()):
+            if entity_id in (relationship.source_id, relationship.target_id):
+                self.delete_relationship(relationship.id)
+        self.view.delete_entity(self._now.entities.pop(entity_id), self.revision + 1)
+
+    def put_relationship(
+        self, relationship_id: str, source: str, target: str, type_: str, **values: object
+    ) -> None:
+        """Creates a relationship, or changes some of its fields."""
+        before = self._now.relationships.get(relationship_id)
+        revision = self.revision + 1
+        base = before or Relationship(
+            relationship_id, source, target, type_, create_revision=revision, created_at=revision
+        )
+        after = replace(base, revision=revision, updated_at=revision, **values)  # type: ignore[arg-type]
+        self.view.put_relationship(after, encode_relationship(after), before is None, self._next())
+        self._now.relationships[relationship_id] = after
+
+    def delete_relationship(self, relationship_id: str) -> None:
+        """Deletes a relationship."""
+        del self._now.relationships[relationship_id]
+        self.view.delete_relationship(relationship_id, self.revision + 1)
+
+    def publish(self) -> int:
+        """Ends the revision; answers it."""
+        self.states.append(State(dict(self._now.entities), dict(self._now.relationships)))
+        self.view.publish(self.revision + 1)
+        self._index = 0
+        return self.revision
+
+    def abandon(self) -> None:
+        """Takes back everything since the last revision, as a rejected request is."""
+        self.view.rollback(0)
+        state = self.states[-1]
+        self._now = State(dict(state.entities), dict(state.relationships))
+        self._index = 0
+
+    def compact(self, floor: int) -> None:
+        """Forgets what died by `floor`."""
+        self.view.floor = floor
+        self.view.generation = compacted(self.view.generation, floor)
+
+    def _next(self) -> int:
+        self._index += 1
+        return self._index - 1
+
+
+def naive_graph(state: State, question: GraphQuestion) -> tuple[dict[str, int], set[str]]:
+    """The distance of every node of the answer, and the ids of its edges: obviously right, and slow."""
+    distances = {question.root_id: 0}
+    steps: list[tuple[str, str, str]] = []
+    for edge in state.relationships.values():
+        if question.types is not None and edge.type not in question.types:
+            continue
+        both = edge.bidirectional or question.direction == Direction.BOTH
+        if both or question.direction == Direction.OUT:
+            steps.append((edge.source_id, edge.target_id, edge.id))
+        if both or question.direction == Direction.IN:
+            steps.append((edge.target_id, edge.source_id, edge.id))
+    distance = 0
+    while question.depth is None or distance < question.depth:
+        reached = {
+            target
+            for source, target, _ in steps
+            if distances.get(source) == distance
+            and target not in distances
+            and (
+                question.entity_types is None
+                or state.entities[target].type in question.entity_types
+            )
+        }
+        if not reached:
+            break
+        distance += 1
+        distances.update(dict.fromkeys(reached, distance))
+    edges = {
+        edge_id
+        for source, target, edge_id in steps
+        if source in distances
+        and target in distances
+        and (question.depth is None or distances[source] < question.depth)
+    }
+    return distances, edges
+
+
+def naive_matches(state: State, entity: Entity, condition: EntityFilter) -> bool:
+    """Whether an entity is meant, with the graph looked at edge by edge."""
+
+    def belongs(entity_id: str, feature: str, _: int) -> bool:
+        return any(
+            (edge.source_id, edge.target_id, edge.type) == (entity_id, feature, "belongs_to")
+            for edge in state.relationships.values()
+        )
+
+    return condition.matches(entity, 0, belongs)
+
+
+IDS = tuple("abcdefgh")
+ENTITY_TYPES = ("plugin", "service", "feature")
+EDGE_TYPES = ("depends_on", "requires", "belongs_to")
+
+_entity_fields = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": st.sampled_from(("x", "xy", "xyz", "y", "")).map(lambda name: name or "z"),
+        "status": st.integers(1, 3),
+        "health": st.integers(1, 2),
+        "labels": st.dictionaries(st.sampled_from("kl"), st.sampled_from("01"), max_size=2),
+        "metadata": st.sampled_from((b"", struct(feature="a"), struct(feature="b", other=1.5))),
+    },
+)
+_op = st.one_of(
+    st.tuples(
+        st.just("entity"), st.sampled_from(IDS), st.sampled_from(ENTITY_TYPES), _entity_fields
+    ),
+    st.tuples(
+        st.just("edge"),
+        st.sampled_from(IDS),
+        st.sampled_from(IDS),
+        st.sampled_from(EDGE_TYPES),
+        st.booleans(),
+    ),
+    st.tuples(st.just("drop entity"), st.sampled_from(IDS)),
+    st.tuples(st.just("drop edge"), st.integers(0, 30)),
+    st.tuples(st.just("publish")),
+    st.tuples(st.just("publish")),
+    st.tuples(st.just("abandon")),
+)
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> World:
+    """A world of some entities that were linked, changed, deleted and made again."""
+    world = World()
+    for entity_id in IDS[: draw(st.integers(2, len(IDS)))]:
+        world.put_entity(entity_id, type=draw(st.sampled_from(ENTITY_TYPES)), version=entity_id)
+    world.publish()
+    for op in draw(st.lists(_op, max_size=60)):
+        apply(world, op)
+    world.publish()
+    return world
+
+
+def apply(world: World, op: tuple[object, ...]) -> None:
+    """Does one thing to a world, if it can be done."""
+    entities, relationships = world.now.entities, world.now.relationships
+    match op:
+        case ("entity", str(entity_id), type_, dict(fields)):
+            if entity_id not in entities:
+                fields = {**fields, "type": type_}
+            world.put_entity(entity_id, **fields, version=entity_id)
+        case ("edge", str(source), str(target), str(type_), bool(twofold)):
+            if source in entities and target in entities:
+                edge_id = f"{source}-{type_}-{target}"
+                world.put_relationship(edge_id, source, target, type_, bidirectional=twofold)
+        case ("drop entity", str(entity_id)) if entity_id in entities:
+            world.delete_entity(entity_id)
+        case ("drop edge", int(number)) if relationships:
+            world.delete_relationship(list(relationships)[number % len(relationships)])
+        case ("publish",):
+            world.publish()
+        case ("abandon",):
+            world.abandon()

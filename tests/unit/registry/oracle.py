@@ -1,0 +1,307 @@
+"""A registry that is obviously correct: it keeps the whole state of every revision, in dicts.
+
+It decides the same requests as the engine does, knows nothing of tables, logs or views, and shares no
+code with them but the request and error classes. Resources are plain dicts; dicts keep the order of
+insertion, which is the order of creation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.struct_pb2 import Struct
+
+from hyper_registry.model import errors
+from hyper_registry.model.entity import Entity
+from hyper_registry.model.relationship import Relationship
+from hyper_registry.registry import mutations as m
+
+Resource = dict[str, Any]
+Resources = dict[str, Resource]
+
+_ENTITY_FIELDS = ("name", "version", "metadata", "labels", "status", "health", "regions")
+_RELATIONSHIP_FIELDS = ("weight", "metadata", "bidirectional", "version_constraint")
+
+
+@dataclass
+class State:
+    """Everything that exists, in order of creation."""
+
+    entities: Resources = field(default_factory=dict)
+    relationships: Resources = field(default_factory=dict)
+
+    def relationships_of(self, entity_id: str) -> list[str]:
+        """The ids of the relationships that an entity is an end of."""
+        return [
+            key
+            for key, value in self.relationships.items()
+            if entity_id in (value["source_id"], value["target_id"])
+        ]
+
+
+@dataclass
+class Expected:
+    """What a request must come to: an error class, or a revision and an outcome per mutation.
+
+    The resource of an outcome is None for a deletion; `taken` are the relationships that a cascade
+    took.
+    """
+
+    error: type[Exception] | None = None
+    revision: int = 0
+    outcomes: list[tuple[m.Outcome, Resource | None, set[str]]] = field(default_factory=list)
+    response: object = None
+
+
+class Oracle:
+    """The states of all revisions, `states[r]` after revision r, and the results of keys."""
+
+    def __init__(self) -> None:
+        self.states = [State()]
+        self.keys: dict[str, tuple[bytes, Expected]] = {}
+
+    @property
+    def revision(self) -> int:
+        """The latest revision."""
+        return len(self.states) - 1
+
+    @property
+    def now(self) -> State:
+        """The latest state."""
+        return self.states[-1]
+
+    def decide(self, request: m.WriteRequest, new_id: Callable[[int], str]) -> Expected:
+        """Decides a request and, if it changes anything, adds a revision.
+
+        `new_id(n)` names what mutation n creates without an id: the caller knows what it was called.
+        """
+        key = request.key.key if request.key and not request.dry_run else None
+        if key is not None and key in self.keys:
+            body, first = self.keys[key]
+            if body != request.body_hash:
+                return Expected(errors.IdempotencyKeyReused)
+            return first
+        trial = _Trial(deepcopy(self.now), self.revision + 1, new_id)
+        try:
+            for condition in request.preconditions:
+                trial.require(condition)
+            for number, mutation in enumerate(request.mutations):
+                trial.apply(number, mutation)
+        except errors.RegistryError as error:
+            return Expected(type(error))
+        if trial.changed and not request.dry_run:
+            self.states.append(trial.state)
+        expected = Expected(None, self.revision, trial.outcomes)
+        if key is not None:
+            self.keys[key] = (request.body_hash, expected)
+        return expected
+
+
+class _Trial:
+    """One request being decided on a copy of the state."""
+
+    def __init__(self, state: State, revision: int, new_id: Callable[[int], str]) -> None:
+        self.state = state
+        self.revision = revision
+        self.changed = False
+        self.outcomes: list[tuple[m.Outcome, Resource | None, set[str]]] = []
+        self._new_id = new_id
+
+    def require(self, condition: m.Precondition) -> None:
+        resources = (
+            self.state.relationships if condition.is_relationship else self.state.entities
+        )
+        found = resources.get(condition.resource_id)
+        if condition.must_exist and found is None:
+            raise errors.PreconditionFailed(condition.resource_id, "must_exist")
+        if condition.must_not_exist and found is not None:
+            raise errors.PreconditionFailed(condition.resource_id, "must_not_exist")
+        expected = condition.expected_revision
+        actual = 0 if found is None else found["revision"]
+        if expected is not None and actual != expected:
+            raise errors.RevisionMismatch(condition.resource_id, expected, actual)
+
+    def apply(self, number: int, mutation: m.Mutation) -> None:
+        match mutation:
+            case m.CreateEntity(entity):
+                self._create_entity(number, entity_values(entity))
+            case m.PutEntity(entity, keeps):
+                wanted = entity_values(entity)
+                named = self._named(wanted)
+                found = self.state.entities.get(entity.id) if entity.id else named
+                if found is None:
+                    self._create_entity(number, wanted)
+                else:
+                    self._same(found, wanted, ("type",))
+                    self._change_entity(found, wanted, set(_ENTITY_FIELDS) - keeps)
+            case m.UpdateEntity(entity, paths, expected):
+                found = self._expect(self.state.entities, entity.id, expected)
+                wanted = entity_values(entity)
+                self._same(found, wanted, ("type",))
+                self._change_entity(found, wanted, paths)
+            case m.DeleteEntity():
+                self._delete_entity(mutation)
+            case m.CreateRelationship(relationship):
+                self._create_relationship(number, relationship_values(relationship))
+            case m.PutRelationship(relationship):
+                wanted = relationship_values(relationship)
+                connected = self._connected(wanted)
+                existing = self.state.relationships
+                found = existing.get(relationship.id) if relationship.id else connected
+                if found is None:
+                    self._create_relationship(number, wanted)
+                else:
+                    self._same(found, wanted, ("source_id", "target_id", "type"))
+                    self._change(found, _merged(found, wanted, _RELATIONSHIP_FIELDS))
+            case m.UpdateRelationship(relationship, paths, expected):
+                found = self._expect(self.state.relationships, relationship.id, expected)
+                wanted = relationship_values(relationship)
+                self._same(found, wanted, ("source_id", "target_id", "type"))
+                self._change(found, _merged(found, wanted, paths))
+            case m.DeleteRelationship(id=key, expected_revision=expected):
+                self._expect(self.state.relationships, key, expected)
+                del self.state.relationships[key]
+                self._done(m.Outcome.DELETED)
+            case _:
+                raise NotImplementedError(mutation)
+
+    def _create_entity(self, number: int, wanted: Resource) -> None:
+        if wanted["id"] in self.state.entities:
+            raise errors.IdTaken(wanted["id"])
+        if self._named(wanted) is not None:
+            raise errors.NameTaken(wanted["type"], wanted["name"], wanted["version"], "")
+        self._create(number, wanted, self.state.entities)
+
+    def _change_entity(self, found: Resource, wanted: Resource, paths: Iterable[str]) -> None:
+        after = _merged(found, wanted, paths)
+        if after != found:
+            if not after["name"] or len(after["labels"]) > 64:
+                raise errors.InvalidArgument.of("name", "")
+            named = self._named(after)
+            if named is not None and named["id"] != found["id"]:
+                raise errors.NameTaken(after["type"], after["name"], after["version"], "")
+        self._change(found, after)
+
+    def _delete_entity(self, mutation: m.DeleteEntity) -> None:
+        self._expect(self.state.entities, mutation.id, mutation.expected_revision)
+        taken = self.state.relationships_of(mutation.id)
+        if taken and not mutation.cascade:
+            raise errors.HasRelationships(mutation.id, len(taken))
+        for key in taken:
+            del self.state.relationships[key]
+        del self.state.entities[mutation.id]
+        self._done(m.Outcome.DELETED, None, set(taken))
+
+    def _create_relationship(self, number: int, wanted: Resource) -> None:
+        if wanted["id"] in self.state.relationships:
+            raise errors.IdTaken(wanted["id"])
+        for end in ("source_id", "target_id"):
+            if wanted[end] not in self.state.entities:
+                raise errors.EndpointMissing(end, wanted[end])
+        if self._connected(wanted) is not None:
+            raise errors.RelationshipTaken(
+                wanted["source_id"], wanted["target_id"], wanted["type"], ""
+            )
+        self._create(number, wanted, self.state.relationships)
+
+    def _create(self, number: int, wanted: Resource, resources: Resources) -> None:
+        key = wanted["id"] or self._new_id(number)
+        assert key not in resources
+        value = wanted | {"id": key, "revision": self.revision, "create_revision": self.revision}
+        resources[key] = value
+        self._done(m.Outcome.CREATED, value)
+
+    def _change(self, found: Resource, after: Resource) -> None:
+        if after == found:
+            self.outcomes.append((m.Outcome.UNCHANGED, deepcopy(found), set()))
+        else:
+            found.update(after, revision=self.revision)
+            self._done(m.Outcome.UPDATED, found)
+
+    def _done(
+        self, outcome: m.Outcome, value: Resource | None = None, taken: set[str] | None = None
+    ) -> None:
+        self.changed = True
+        self.outcomes.append((outcome, deepcopy(value), taken or set()))
+
+    def _named(self, wanted: Resource) -> Resource | None:
+        keys = ("type", "name", "version")
+        return _first(self.state.entities, wanted, keys)
+
+    def _connected(self, wanted: Resource) -> Resource | None:
+        keys = ("source_id", "target_id", "type")
+        return _first(self.state.relationships, wanted, keys)
+
+    def _expect(self, resources: Resources, key: str, revision: int) -> Resource:
+        found = resources.get(key)
+        if found is None:
+            if resources is self.state.entities:
+                raise errors.EntityNotFound(key, 0)
+            raise errors.RelationshipNotFound(key, 0)
+        if revision and found["revision"] != revision:
+            raise errors.RevisionMismatch(key, revision, found["revision"])
+        return found
+
+    def _same(self, found: Resource, wanted: Resource, fields: Iterable[str]) -> None:
+        for name in fields:
+            if wanted[name] and wanted[name] != found[name]:
+                raise errors.InvalidArgument.of(name, "")
+
+
+def entity_values(entity: Entity) -> Resource:
+    """An entity as a plain dict, less its times."""
+    return {
+        "id": entity.id,
+        "type": entity.type,
+        "name": entity.name,
+        "version": entity.version,
+        "metadata": _metadata(entity.metadata),
+        "labels": dict(entity.labels),
+        "status": int(entity.status),
+        "health": int(entity.health),
+        "regions": list(entity.regions),
+        "revision": entity.revision,
+        "create_revision": entity.create_revision,
+    }
+
+
+def relationship_values(relationship: Relationship) -> Resource:
+    """A relationship as a plain dict, less its times."""
+    return {
+        "id": relationship.id,
+        "source_id": relationship.source_id,
+        "target_id": relationship.target_id,
+        "type": relationship.type,
+        "weight": relationship.weight,
+        "metadata": _metadata(relationship.metadata),
+        "bidirectional": relationship.bidirectional,
+        "version_constraint": relationship.version_constraint,
+        "revision": relationship.revision,
+        "create_revision": relationship.create_revision,
+    }
+
+
+def _metadata(packed: bytes) -> dict[str, Any]:
+    return MessageToDict(Struct.FromString(packed))
+
+
+def _merged(found: Resource, wanted: Resource, paths: Iterable[str]) -> Resource:
+    after = deepcopy(found)
+    for path in paths:
+        name, _, key = path.partition(".")
+        if not key:
+            after[name] = deepcopy(wanted[name])
+        elif key in wanted[name]:
+            after[name][key] = deepcopy(wanted[name][key])
+        else:
+            after[name].pop(key, None)
+    return after
+
+
+def _first(resources: Resources, wanted: Resource, keys: tuple[str, ...]) -> Resource | None:
+    matching = (value for value in resources.values() if all(value[k] == wanted[k] for k in keys))
+    return next(matching, None)
