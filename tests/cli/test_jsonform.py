@@ -8,7 +8,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from google.protobuf import any_pb2, duration_pb2, field_mask_pb2, struct_pb2, wrappers_pb2
+from google.protobuf import (
+    any_pb2,
+    duration_pb2,
+    field_mask_pb2,
+    struct_pb2,
+    timestamp_pb2,
+    wrappers_pb2,
+)
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
@@ -206,7 +213,7 @@ def test_enum_name_is_short_and_of_an_unknown_number_its_digits() -> None:
         ({"nmae": "x"}, "nmae", "no such field"),
         ({"metadata": {"a": [1, {"b": 2**53 + 1}]}}, "metadata.a[1].b", "2^53"),
         ({"metadata": {"a": math.inf}}, "metadata.a", "no number"),
-        ({"metadata": {1: "x"}}, 'metadata["1"]', "a key that is a string"),
+        ({"metadata": {1: "x"}}, "metadata[1]", "a key that is a string"),
         ({"metadata": []}, "metadata", "expected an object, got a list"),
         ({"labels": {"a/b": 1}}, 'labels["a/b"]', "expected a string"),
         ({"status": "acitve"}, "status", "one of active, inactive"),
@@ -294,6 +301,36 @@ def test_what_json_cannot_hold_is_an_error() -> None:
         to_dict(struct_pb2.Value(number_value=math.nan))
     with pytest.raises(FormError):
         to_dict(entity_pb2.Entity(created_at={"seconds": 10**15}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z"),
+        ("9999-12-31T23:59:59.999999999Z", "9999-12-31T23:59:59.999999999Z"),
+        ("1969-12-31T23:59:59.5Z", "1969-12-31T23:59:59.500Z"),
+        ("2025-06-01T12:00:00.000001+02:00", "2025-06-01T10:00:00.000001Z"),
+    ],
+)
+def test_times_are_those_of_protobuf(text: str, canonical: str) -> None:
+    """Our own conversion, which is faster, agrees with the message's."""
+    theirs = timestamp_pb2.Timestamp()
+    theirs.FromJsonString(text)
+    ours = from_dict(text, timestamp_pb2.Timestamp())
+    form: Callable[[Message], Any] = to_dict
+    assert ours == theirs
+    assert form(ours) == theirs.ToJsonString() == canonical
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "2025-01-01", "2025-01-01 00:00:00Z", "2025-02-30T00:00:00Z", "2025-01-01T00:00:00",
+     "2025-01-01T24:00:00Z", "2025-01-01T00:00:00.1234567890Z", "٢025-01-01T00:00:00Z"],
+)  # fmt: skip
+def test_what_is_no_time_is_refused(text: str) -> None:
+    """RFC 3339 with a zone, and a day that exists."""
+    with pytest.raises(FormError, match="a time such as"):
+        from_dict(text, timestamp_pb2.Timestamp())
 
 
 def test_wrappers_bytes_and_masks() -> None:

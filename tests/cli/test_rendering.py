@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from nexus_registry.rendering.events import changed_fields, update_forms, update_lines
 from nexus_registry.rendering.graphs import (
@@ -20,7 +22,7 @@ from nexus_registry.rendering.graphs import (
     to_mermaid,
     tree_lines,
 )
-from nexus_registry.rendering.output import Cell, Output, aligned
+from nexus_registry.rendering.output import Cell, Output, Row, aligned
 from nexus_registry.rendering.words import clean, counted, relationship_name, scalar, size
 from nexus_registry.rendering.yamlform import documents, dump
 from nexus_registry.settings import Settings
@@ -181,6 +183,28 @@ def test_columns_stand_below_each_other_whatever_the_letters() -> None:
     """Wide letters take two places, and nothing trails."""
     lines = list(aligned([("NAME", "X"), ("日本", "1"), ("a", ""), (Cell("é", "red"), "2")]))
     assert lines == ["NAME  X", "日本  1", "a", "é     2"]
+
+
+@pytest.mark.parametrize(
+    ("width", "headings"),
+    [
+        (100, ["ID", "NAME", "STATUS", "WEIGHT"]),
+        (45, ["ID", "NAME", "WEIGHT"]),
+        (30, ["ID", "NAME"]),
+    ],
+)
+def test_a_narrow_terminal_gets_fewer_columns(width: int, headings: list[str]) -> None:
+    """Empty ones go first, then the optional ones in their order; long texts are folded."""
+    out = io.StringIO()
+    output = Output(Settings())
+    output.__dict__["terminal"] = Console(file=out, width=width, color_system=None)
+    columns = ("ID", "NAME", "STATUS", "EMPTY", "WEIGHT")
+    rows: list[Row] = [["x" * 36, Cell("n" * 10, "bold"), "deprecated", "", "0.5"]]
+    output.table(columns, rows, ("STATUS", "WEIGHT"))
+    first, *lines = out.getvalue().splitlines()
+    assert first.split() == headings
+    assert "".join(line.split()[0] for line in lines).startswith("x" * 36)
+    assert max(map(len, lines)) <= width
 
 
 def test_what_would_steer_the_terminal_is_written_out() -> None:

@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -510,3 +511,22 @@ async def test_a_file_that_was_not_closed(sqlite: SqliteStore) -> None:
     async with _opened(copy) as store:
         assert await head_of(store) == made.head
         assert (await contents(store)).ids == ["a"]
+
+
+def _await_growth(path: str, size: int) -> None:
+    while _size(path) == size:
+        time.sleep(0.01)
+
+
+async def test_the_file_is_written_beside_commits(
+    sqlite: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is committed moves into the file by itself, without any commit having to do that."""
+    monkeypatch.setattr(module, "_CHECKPOINT_SECONDS", 0.01)
+    monkeypatch.setattr(module, "_WAL_PAGES", 0)  # never in a commit
+    await sqlite.aclose()
+    await sqlite.open()
+    before = _size(str(sqlite.path))
+    await create(sqlite, *(f"{i}" for i in range(500)))
+    await asyncio.to_thread(_await_growth, str(sqlite.path), before)
+    assert len((await contents(sqlite, chunk=100)).ids) == 500

@@ -276,12 +276,18 @@ async def test_revisions_larger_than_what_is_read_at_once() -> None:
 async def test_few_matches_in_a_large_revision_are_one_message() -> None:
     """What counts is what is sent: a large revision of which little matches is not cut."""
     async with world() as w:
+        live = await w.hub.open(request(entities={"types": ["robot"]}))
+        few = await w.hub.open(request(entities={"ids": ["e0"]}))
+        # Those who wait while it is followed are woken at its end.
+        waiting = [asyncio.create_task(receive(watch, 5)) for watch in (live, few)]
+        await asyncio.sleep(0)
         many = [create(f"e{n}", "robot" if n % 100 == 0 else "service") for n in range(1000)]
         revision = await w.write(*many)
         await w.followed()
-        late = await w.hub.open(request(2, entities={"types": ["robot"]}))
-        message = await receive(late)
-        assert (len(message.events), message.revision) == (10, revision)
+        late = await w.hub.open(request(2, entities={"types": ["robot"], "name_prefix": "e"}))
+        messages = [*await asyncio.gather(*waiting), await receive(late)]
+        assert [len(message.events) for message in messages] == [10, 1, 10]
+        assert {message.revision for message in messages} == {revision}
 
 
 async def test_memory_is_shared_out_by_age(monkeypatch: pytest.MonkeyPatch) -> None:

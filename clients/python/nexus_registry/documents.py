@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -11,6 +12,7 @@ from nexus_registry.failures import USAGE, Failure
 
 __all__ = ["Document", "parse"]
 
+_SPACE: Final = re.compile(r"[ \t\r\n]*")
 _JSON_NAMES: Final = (".json", ".ndjson", ".jsonl")
 _YAML_NAMES: Final = (".yaml", ".yml")
 
@@ -63,9 +65,8 @@ def _json(text: str, name: str) -> Iterator[Document]:
 
 
 def _skip_space(text: str, position: int) -> int:
-    while position < len(text) and text[position] in " \t\r\n":
-        position += 1
-    return position
+    found = _SPACE.match(text, position)
+    return found.end() if found else position
 
 
 def _refuse_constant(name: str) -> Any:

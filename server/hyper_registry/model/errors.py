@@ -44,7 +44,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-
 # An error travels in trailers, which clients take only up to 8 KiB. What callers have sent may be
 # large, and comes back in messages and paths.
 _MESSAGE_BYTES = 700

@@ -31,10 +31,10 @@ MAX_TYPES = 100
 MAX_LABELS = 32
 
 Belongs: TypeAlias = Callable[[str, str, int], bool]
-"""`belongs(entity_id, feature, revision)`: whether there is a `belongs_to` from one to the other."""
+"""`belongs(entity_id, feature, revision)`: whether it has a `belongs_to` to the feature then."""
 
 Names: TypeAlias = Mapping[str, str]
-"""What a request calls a filter's fields, where that differs: violations name the request's field."""
+"""What a request calls a filter's fields, where that differs; violations name its fields."""
 
 LISTING_NAMES: Names = {"types": "type", "statuses": "status", "healths": "health"}
 """ListEntitiesRequest's names of EntityFilter's fields."""

@@ -8,9 +8,12 @@ decides as if it were not there. Indexes come from what is linked, so they are w
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numba
 import numpy as np
 
+from hyper_registry.query.memcpy import memcpy
 from hyper_registry.registry.adjacency import LENGTH_BITS
 from hyper_registry.registry.columns import Bytes, Ints
 from hyper_registry.registry.table import (
@@ -24,6 +27,9 @@ from hyper_registry.registry.table import (
     SIZE_CODES,
     TYPE,
 )
+
+# A number inside a kernel: numba has but one kind of integer here, Python two.
+_Int: TypeAlias = int | np.int64
 
 _LENGTH = (1 << LENGTH_BITS) - 1
 _LOW = (1 << 32) - 1
@@ -102,7 +108,7 @@ def walk(
     Answers WORKING when the budget is used up, CANCELLED when `flag[0]` was set, CUT when a limit
     of the page was reached, else COMPLETE.
     """
-    scanned = np.int64(0)
+    scanned: _Int = np.int64(0)
     while True:
         if state[DONE] >= state[NODE] and _deliver(state, nodes, ordered):
             return CUT
@@ -180,7 +186,7 @@ def _read_lists(
     nodes: Ints,
     keys: Ints,
     spare: Ints,
-    scanned: int,
+    scanned: _Int,
     out_refs: Ints,
     out_pool: Ints,
     in_refs: Ints,
@@ -188,7 +194,7 @@ def _read_lists(
     slots: Ints,
     types: Bytes,
     flag: Ints,
-) -> int:
+) -> _Int:
     """Reads the lists of the next nodes: what they show at the revision goes to `keys`.
 
     A key is `relationship's row << 32 | slot`; those of a node are in order. Answers how many
@@ -303,7 +309,7 @@ def _expand(
 
 @numba.njit(cache=True, nogil=True)
 def _finish(state: Ints, nodes: Ints, edges: Ints, ordered: Ints, marks: Ints) -> None:
-    """Brings the edges that wait for the batch's nodes into their final order, `size << 32 | slot`."""
+    """Brings the edges of the batch's nodes into their final order, as `size << 32 | slot`."""
     last = state[ORDERED]
     for position in range(state[DONE], state[READ]):
         if position:
@@ -327,7 +333,7 @@ def _finish(state: Ints, nodes: Ints, edges: Ints, ordered: Ints, marks: Ints) -
 
 
 @numba.njit(cache=True, nogil=True)
-def _sort(keys: Ints, spare: Ints, first: int, count: int) -> None:
+def _sort(keys: Ints, spare: Ints, first: _Int, count: _Int) -> None:
     """Sorts `keys[first:count]` by merging runs.
 
     A list is in order but for relationships that were changed; walking both ways there are two.
@@ -357,7 +363,7 @@ def _sort(keys: Ints, spare: Ints, first: int, count: int) -> None:
 
 
 @numba.njit(cache=True, nogil=True)
-def _run_end(keys: Ints, start: int, count: int) -> int:
+def _run_end(keys: Ints, start: _Int, count: _Int) -> _Int:
     """Where the run that starts here ends."""
     end = start + 1
     while end < count and keys[end - 1, 0] <= keys[end, 0]:
@@ -504,8 +510,7 @@ def gather(items: Ints, first: int, last: int, slots: Ints, arena: Bytes, out: B
     for i in range(first, last):
         slot = items[i, 0] & _LOW
         start, size = slots[slot, OFFSET], slots[slot, SIZE_CODES] >> 32
-        for j in range(size):
-            out[end + j] = arena[start + j]
+        memcpy(out, end, arena, start, size)
         end += size
 
 
@@ -515,8 +520,10 @@ def warm_up() -> None:
     state = np.zeros(STATE_WIDTH, dtype=np.int64)
     column, row = np.zeros((2, 1), dtype=np.int64), np.zeros(1, dtype=np.int64)
     empty, octets = np.zeros(0, dtype=np.int64), np.zeros(1, dtype=np.uint8)
-    columns = [np.zeros((2, 1), dtype=np.int64) for _ in range(9)]
-    walk(state, table, *columns, table, table, table, octets, octets, row)
+    walk(
+        state, table, table, column, column, column, table, column, column, column, column, table,
+        table, table, octets, octets, row,
+    )  # fmt: skip
     select(empty, table, table, 0, octets, -1, -1, empty)
     select_edges(empty, table, 0, octets, empty, empty, empty, empty)
     linked(empty, table, 0, 0, 0)

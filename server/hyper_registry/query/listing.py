@@ -101,7 +101,9 @@ async def list_entities(
     selection = EntitySelection(history.view, question.condition, revision)
     turns, filling = Turns(), _Filling(selection.table, window)
     async for part in ordered(selection, question.order, after, turns):
-        for slot in part.tolist():
+        # Whose records need not be read can be passed over by counting.
+        rest = part if question.condition.reads_records else filling.pass_over(part)
+        for slot in rest.tolist():
             if selection.is_meant(slot) and not filling.add(slot):
                 place = place_of(selection, question.order, filling.slots[-1])
                 key = (place.value, place.ordinal)
@@ -122,7 +124,7 @@ async def list_relationships(
     selection = RelationshipSelection(history.view, condition, revision)
     turns, filling = Turns(), _Filling(selection.table, window)
     async for part in relationships_in_order(selection, turns, ordinal):
-        for slot in part.tolist():
+        for slot in filling.pass_over(part).tolist():
             if not filling.add(slot):
                 table = selection.table
                 key = (table.ordinal(table.row_of(filling.slots[-1])),)
@@ -154,6 +156,12 @@ class _Filling:
         self._skip = window.offset
         self._limit = window.limit
         self._bytes = 0
+
+    def pass_over(self, slots: Ints) -> Ints:
+        """What is left of some versions once those of the offset are gone."""
+        passed = min(self._skip, len(slots))
+        self._skip -= passed
+        return slots[passed:]
 
     def add(self, slot: int) -> bool:
         """Takes the next version; answers False if it belongs on the next page."""

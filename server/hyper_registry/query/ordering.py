@@ -75,7 +75,7 @@ class Place:
 async def ordered(
     selection: EntitySelection, order: Order, after: Place | None, turns: Turns
 ) -> AsyncIterator[Ints]:
-    """The versions that may be meant, in order, in parts; their records are still to be looked at."""
+    """The versions that may be meant, in order, in parts; `is_meant` is still to be asked."""
     if selection.is_void:
         return
     candidates = await selection.candidates(turns)
@@ -227,7 +227,7 @@ async def _by_name(
 
 
 async def _few(selection: EntitySelection, candidates: Ints | None, turns: Turns) -> Ints | None:
-    """All versions that may be meant, if that is few of many; then sorting them is the least work."""
+    """All versions that may be meant, if they are few: then sorting them is the least work."""
     if candidates is not None and len(candidates) > 4 * _FEW:
         return None
     parts, count = list[Ints](), 0

@@ -16,7 +16,7 @@ _KEPT = 16
 
 
 class Scratch:
-    """The arrays of one walk at a time. They take address space at once, memory as they are used."""
+    """The arrays of one walk at a time. Like all such arrays they take memory only as used."""
 
     __slots__ = ("edges", "keys", "marks", "nodes", "ordered", "spare", "stamp", "state")
 
@@ -54,7 +54,7 @@ class ScratchPool:
         return scratch
 
     def give(self, scratch: Scratch) -> None:
-        """Takes a scratch back. Of those that have grown large one is kept, the rest are dropped."""
+        """Takes a scratch back. Of those that have grown large, one is kept."""
         kept, most = (self._large, 1) if scratch.large else (self._small, _KEPT)
         if len(kept) < most:
             kept.append(scratch)

@@ -1,4 +1,4 @@
-"""Finding the versions that a filter means: candidates from the indexes, judged by kernels and records.
+"""Finding the versions that a filter means: candidates from indexes, judged by kernels.
 
 The indexes are rough: they have had values too, and what was taken back. So a candidate counts only
 when its version at the revision has been looked at.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from array import array
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Callable, Collection
 from itertools import islice
 
 import numpy as np
@@ -17,9 +17,10 @@ import numpy as np
 from hyper_registry.model.relationship import FEATURE_TYPE
 from hyper_registry.query import kernels
 from hyper_registry.query.filters import EntityFilter, RelationshipFilter
-from hyper_registry.registry.columns import Bytes, Ints
+from hyper_registry.query.masks import bits_of, mask_of
+from hyper_registry.registry.columns import Ints
 from hyper_registry.registry.table import ENDS, LINKS, TYPE, Table
-from hyper_registry.registry.view import Generation, Names, View
+from hyper_registry.registry.view import Generation, View
 from ose.registry.v1.entity_pb2 import Entity as EntityMessage
 
 _LOW = (1 << 32) - 1
@@ -49,14 +50,16 @@ class Turns:
 
 
 class Belonging:
-    """Who has a `belongs_to` to what, at any revision that the view can read."""
+    """Who has a `belongs_to` to what, at any revision that can be read."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, generation: Generation | None = None) -> None:
+        """It reads the view as it is at each call, or always the same generation of it."""
         self._view = view
+        self._generation = generation
 
     def __call__(self, entity_id: str, feature: str, revision: int) -> bool:
         """Whether the entity has a `belongs_to` relationship to the feature at the revision."""
-        generation = self._view.generation
+        generation = self._generation or self._view.generation
         entities = generation.entities
         source, target = entities.find(entity_id, revision), entities.find(feature, revision)
         code = self._view.relationship_types.codes.get(FEATURE_TYPE)
@@ -73,25 +76,6 @@ class Belonging:
         return bool(kernels.linked(entries, slots, head << 32 | tail, code, revision))
 
 
-def mask_of(names: Names, wanted: Collection[str]) -> Bytes:
-    """One byte per type code, 1 for those that are wanted; empty for all."""
-    if not wanted:
-        return np.zeros(0, dtype=np.uint8)
-    mask = np.zeros(kernels.MAX_CODES, dtype=np.uint8)
-    for name in wanted:
-        if (code := names.codes.get(name)) is not None:
-            mask[code] = 1
-    return mask
-
-
-def bits_of(numbers: Iterable[int]) -> int:
-    """A set of small numbers as bits; all of them for none."""
-    bits = 0
-    for number in numbers:
-        bits |= 1 << number
-    return bits or -1
-
-
 class EntitySelection:
     """Which entities a filter means at one revision.
 
@@ -104,9 +88,9 @@ class EntitySelection:
         self.generation: Generation = view.generation
         self.table: Table = self.generation.entities
         self.row_count = self.table.rows.length
-        self._belongs = Belonging(view)
+        self._belongs = Belonging(view, self.generation)
         self._feature_code = view.relationship_types.codes.get(FEATURE_TYPE, -1)
-        self._types = mask_of(view.entity_types, condition.types)
+        self._types = mask_of(view.entity_types, condition.types or None)
         self._statuses = bits_of(condition.statuses)
         self._healths = bits_of(condition.healths)
 
@@ -142,7 +126,8 @@ class EntitySelection:
 
     def rows_of(self, slots: Ints) -> Ints:
         """The rows of versions."""
-        return self.table.slots.array[slots, LINKS] & _LOW
+        links: Ints = self.table.slots.array[slots, LINKS]
+        return links & _LOW
 
     def row_after(self, ordinal: int) -> int:
         """The first row that was created after this ordinal."""
@@ -151,24 +136,23 @@ class EntitySelection:
 
     async def candidates(self, turns: Turns) -> Ints | None:
         """The rows that may be meant, each once, in order of creation; None for all rows."""
-        condition, found = self.condition, self._smallest()
-        if found is None:
+        source = self._smallest()
+        if source is None:
             return None
-        if found == "ids":
-            slots = (self.table.find(entity_id, self.revision) for entity_id in condition.ids)
-            rows = self.rows_of(np.array([s for s in slots if s >= 0], dtype=np.int64))
-        elif found == "feature":
-            rows = np.concatenate(
-                (
-                    await _copy(self.generation.features.get(condition.feature), turns),
-                    self._belonging_rows(),
-                )
-            )
-        elif found == "prefix":
-            rows = await self._prefixed_rows(turns)
-        else:
-            rows = await _copy(self.generation.labels.get(found), turns)
-        return await _in_order(rows)
+        condition = self.condition
+        match source:
+            case "ids":
+                slots = (self.table.find(entity_id, self.revision) for entity_id in condition.ids)
+                rows = self.rows_of(np.array([s for s in slots if s >= 0], dtype=np.int64))
+            case "feature":
+                posting = self.generation.features.get(condition.feature)
+                tied = await _apart(self._feature_entries(), self._sources_of)
+                rows = np.concatenate((await _copy(posting, turns), tied))
+            case str():
+                rows = await self._prefixed_rows(turns)
+            case label:
+                rows = await _copy(self.generation.labels.get(label), turns)
+        return await _apart(rows, _in_order)
 
     def _smallest(self) -> str | tuple[str, str | None] | None:
         """The index with the fewest candidates; None if there is none to use."""
@@ -204,9 +188,8 @@ class EntitySelection:
             return _NO_ROWS
         return self.generation.graph.incoming.entries(self.table.row_of(feature))
 
-    def _belonging_rows(self) -> Ints:
-        """The rows with a `belongs_to` to the feature; rough, for the records are looked at anyway."""
-        entries = self._feature_entries()
+    def _sources_of(self, entries: Ints) -> Ints:
+        """The rows at the other end of those entries that are `belongs_to`."""
         out = np.empty(len(entries), dtype=np.int64)
         types = np.zeros(kernels.MAX_CODES, dtype=np.uint8)
         types[self._feature_code] = self._feature_code >= 0
@@ -249,14 +232,14 @@ class RelationshipSelection:
         self.generation: Generation = view.generation
         self.table: Table = self.generation.relationships
         self.row_count = self.table.rows.length
-        self._types = mask_of(view.relationship_types, condition.types)
-        self._end_types = mask_of(view.entity_types, entity_types)
+        self._types = mask_of(view.relationship_types, condition.types or None)
+        self._end_types = mask_of(view.entity_types, entity_types or None)
         self._sources = self._ends(condition.source_ids)
         self._targets = self._ends(condition.target_ids)
         self._either = self._ends(condition.entity_ids)
 
     def judge(self, rows: Ints) -> Ints:
-        """For each row its version, or -1 if it has none or is not meant. Ends named by id aside."""
+        """For each row its version, or -1 if it has none or its types are not meant."""
         out = np.empty(len(rows), dtype=np.int64)
         table = self.table
         kernels.select(
@@ -281,9 +264,7 @@ class RelationshipSelection:
         if lists is None:
             return _NO_ROWS
         entries = np.concatenate(lists) if lists else _NO_ROWS
-        if len(entries) > LAST_CHUNK:
-            return await asyncio.to_thread(self._judge_entries, entries)
-        return self._judge_entries(entries)
+        return await _apart(entries, self._judge_entries)
 
     def _judge_entries(self, entries: Ints) -> Ints:
         out = np.empty(len(entries), dtype=np.int64)
@@ -297,11 +278,11 @@ class RelationshipSelection:
             self._either,
             out,
         )
-        # By row; an edge that stands in two of the lists is there twice.
-        return np.unique(out[:count]) & _LOW
+        # They go by row; an edge that stands in two of the lists is there twice.
+        return _in_order(out[:count]) & _LOW
 
     def _shortest_lists(self) -> list[Ints] | None:
-        """The lists that have all that can be meant; None if an end that is named does not exist."""
+        """The lists that have all that can be meant; None if no entity that is named exists."""
         graph, condition = self.generation.graph, self.condition
         options: list[list[Ints]] = []
         for named, rows, lists in (
@@ -344,13 +325,14 @@ async def _copy(posting: array[int] | None, turns: Turns) -> Ints:
     return rows
 
 
-async def _in_order(rows: Ints) -> Ints:
-    """Rows in order, each once. Postings mostly are that already."""
-    if len(rows) < 2 or bool((rows[1:] > rows[:-1]).all()):
-        return rows
-    if len(rows) > LAST_CHUNK:
-        return await asyncio.to_thread(np.unique, rows)
-    return np.unique(rows)
+def _in_order(rows: Ints) -> Ints:
+    """Rows in order, each once. Postings and lists mostly are that already."""
+    return rows if bool((rows[1:] > rows[:-1]).all()) else np.unique(rows)
+
+
+async def _apart(values: Ints, work: Callable[[Ints], Ints]) -> Ints:
+    """Does work on an array, in a thread if it is a large one."""
+    return await asyncio.to_thread(work, values) if len(values) > LAST_CHUNK else work(values)
 
 
 async def in_chunks(first: int, last: int, turns: Turns) -> AsyncIterator[tuple[int, int]]:

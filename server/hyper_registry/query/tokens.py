@@ -114,7 +114,7 @@ def open_page(token: str, kind: Kind, digest: str, history: History) -> PageToke
 
 
 def open_resume(token: str, epoch: str) -> ResumeToken:
-    """Checks a resume token. Raises TokenInvalid or, if it is of another history, HistoryChanged."""
+    """Checks a resume token. Raises TokenInvalid, or HistoryChanged if it is of another one."""
     kind, values = _decode(RESUME_FIELD, token)
     match values:
         case [str(its_epoch), int(revision)] if kind == Kind.LOG:

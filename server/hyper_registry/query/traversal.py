@@ -19,12 +19,13 @@ from hyper_registry.model.relationship import Direction
 from hyper_registry.model.rules import ID_RULE, is_id, shown
 from hyper_registry.query import kernels
 from hyper_registry.query.filters import parse_types
+from hyper_registry.query.masks import Masks
 from hyper_registry.query.records import gather_items
 from hyper_registry.query.scratch import Scratch, ScratchPool
 from hyper_registry.query.tokens import digest_of
 from hyper_registry.registry.columns import Bytes, Ints
 from hyper_registry.registry.table import SIZE_CODES, SLOT_WIDTH
-from hyper_registry.registry.view import Generation, Names, View
+from hyper_registry.registry.view import Generation, View
 
 UNLIMITED = (1 << 62) - 1
 
@@ -36,8 +37,6 @@ _MOST_NODES, _MOST_EDGES = 1_000_000, 10_000_000
 
 # What a response has beside records, distances and parents: the root's id, a token, small numbers.
 _ENVELOPE = 1024
-
-_EVERYTHING: Bytes = np.zeros(0, dtype=np.uint8)
 
 
 @dataclass(frozen=True)
@@ -115,31 +114,6 @@ class Limits:
         if violations:
             raise InvalidArgument(violations)
         return cls(node_limit or UNLIMITED, edge_limit or UNLIMITED, byte_limit or DEFAULT_BYTES)
-
-
-class Masks:
-    """Sets of type names as kernels take them, remembered while the names are the same."""
-
-    def __init__(self, names: Names) -> None:
-        self._names = names
-        self._known = 0
-        self._masks: dict[frozenset[str], Bytes] = {}
-
-    def of(self, types: frozenset[str] | None) -> Bytes:
-        """One byte per code, 1 for those of these types; empty for all."""
-        if types is None:
-            return _EVERYTHING
-        if len(self._names.names) != self._known or len(self._masks) > 256:
-            # A name of the set may have got its code since.
-            self._masks = {}
-            self._known = len(self._names.names)
-        mask = self._masks.get(types)
-        if mask is None:
-            mask = self._masks[types] = np.zeros(kernels.MAX_CODES, dtype=np.uint8)
-            for name in types:
-                if (code := self._names.codes.get(name)) is not None:
-                    mask[code] = 1
-        return mask
 
 
 class Walk:
@@ -223,7 +197,7 @@ class Walk:
         cells[kernels.NODE_BYTES] = cells[kernels.EDGE_BYTES] = cells[kernels.EXTRA_BYTES] = 0
 
     def advance(self, budget: int = UNLIMITED) -> int:
-        """Goes on, looking at no more than `budget` list entries; answers as `kernels.walk` does."""
+        """Goes on, looking at `budget` list entries at most; answers as `kernels.walk` does."""
         self.cells[kernels.BUDGET] = budget
         return kernels.walk(*self._arguments)
 

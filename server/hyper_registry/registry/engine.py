@@ -172,6 +172,8 @@ class Engine:
                 await self._reorganise()
             except RegistryError as error:
                 _log.warning("sweep_failed", error=error.message)
+            except Exception:  # noqa: BLE001 - the next sweep may do better
+                _log.exception("sweep_failed")
 
     async def _forget(self) -> None:
         """Deletes what is no longer needed, in slices, so that writers get their turn between."""

@@ -70,10 +70,11 @@ class Feed:
         """
         if after.revision >= self.revision:
             return ()
-        if after.revision < self.floor:
-            raise RevisionCompacted(after.revision, self.floor)
+        # Before the floor is looked at: who keeps up is not cut off by a compaction.
         if self._window and self._window[0].revision <= after.revision + 1:
             return self._recent(after, max_changes, max_bytes)
+        if after.revision < self.floor:
+            raise RevisionCompacted(after.revision, self.floor)
         parts = await self._store.read_log(after, max_changes, max_bytes)
         # The store may have committed what is not published yet.
         return [part for part in parts if part[0].revision <= self.revision]

@@ -172,7 +172,7 @@ class Table:
         self.dead -= 1
 
     def withdraw(self, slot: int) -> None:
-        """Takes back `add_slot`: nobody will see this version, at no revision and not at the tip."""
+        """Takes back `add_slot`: nobody sees this version, at no revision and not at the tip."""
         cells, base = self.slots.cells, slot * SLOT_WIDTH
         links = cells[base + LINKS]
         self.rows.cells[(links & _LOW) * ROW_WIDTH + LATEST] = links >> 32

@@ -234,7 +234,10 @@ class Store(ABC):
 
     @abstractmethod
     async def forget_results(self, now: int, limit: int) -> int:
-        """Deletes at most `limit` results that have expired by `now`; answers how many. 0: done."""
+        """Deletes at most `limit` results that have expired by `now`, those that did first.
+
+        Answers how many. 0: done.
+        """
 
     @abstractmethod
     async def size(self) -> int:

@@ -211,9 +211,10 @@ class MemoryStore(Store):
     async def forget_results(self, now: int, limit: int) -> int:
         """See Store."""
         disk = self._use()
-        expired = [key for key, result in disk.results.items() if result.expires_at <= now]
-        for key in expired[:limit]:
-            del disk.results[key]
+        expired = [result for result in disk.results.values() if result.expires_at <= now]
+        expired.sort(key=lambda result: result.expires_at)
+        for result in expired[:limit]:
+            del disk.results[result.key]
         return len(expired[:limit])
 
     async def size(self) -> int:

@@ -106,7 +106,7 @@ class SqlStore(Store):
 
     @abstractmethod
     def configure(self, connection: Connection) -> None:
-        """Sets what the database remembers. Raises StoreUnavailable if it cannot."""
+        """Sets up what is found to be the registry's. Raises StoreUnavailable if it cannot."""
 
     @abstractmethod
     def translate(self, error: Exception) -> RegistryError:
@@ -129,10 +129,10 @@ class SqlStore(Store):
         """Takes back what `write` wrote, if its transaction is open."""
 
     def maintain(self) -> None:
-        """Is called after every commit, to have others do what need not hold up the next one."""
+        """Is called after every commit, to wake what need not hold up the next. Raises nothing."""
 
     def settle_down(self) -> None:
-        """Ends what `maintain` has begun, before the writer's connection closes."""
+        """Ends what `configure` has begun, before the writer's connection closes."""
 
     @abstractmethod
     def measure(self) -> int:

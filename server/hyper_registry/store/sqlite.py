@@ -25,9 +25,9 @@ from hyper_registry.store.sql import SqlStore
 
 _BUSY_SECONDS = 5.0
 _CACHED_STATEMENTS = 512
-_WAL_PAGES = 16_000
+_WAL_PAGES = 8_000
 _WAL_BYTES = 64 << 20
-_CHECKPOINT_SECONDS = 1.0
+_CHECKPOINT_SECONDS = 0.25
 _CACHE_KIB = 64 << 10
 
 # The primary result codes of SQLite that people can do something about.
@@ -76,13 +76,14 @@ class SqliteStore(SqlStore):
         return self._engines[writes]
 
     def configure(self, connection: Connection) -> None:
-        """Switches the file to a write-ahead log."""
+        """Switches the file to a write-ahead log, and starts what empties that."""
         mode = _driver(connection).execute("PRAGMA journal_mode = WAL").fetchone()[0]
         if mode != "wal":
             raise StoreUnavailable(
                 f"{self.path}: no write-ahead log is possible there (network file systems have "
                 "none): choose a path on a local disk"
             )
+        self._checkpointer = Checkpointer(self._connect_checkpointer)
 
     def translate(self, error: Exception) -> RegistryError:
         """See SqlStore."""
@@ -105,9 +106,8 @@ class SqliteStore(SqlStore):
 
     def maintain(self) -> None:
         """See SqlStore."""
-        if self._checkpointer is None:
-            self._checkpointer = Checkpointer(self._connect_checkpointer)
-        self._checkpointer.wake()
+        if self._checkpointer is not None:
+            self._checkpointer.wake()
 
     def settle_down(self) -> None:
         """See SqlStore."""

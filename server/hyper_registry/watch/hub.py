@@ -43,9 +43,9 @@ from hyper_registry.watch.stream import Watch
 from ose.registry.v1.watch_service_pb2 import WatchRequest
 
 _SLICE_SECONDS = 0.003
-# About what the loop takes to send one message. A round waits until those of the round before are out,
-# so that commits that come faster than they can be sent to everyone go out together, and calls of
-# other kinds get their turn. A commit that comes alone does not wait.
+# About what the loop takes to send one message. A round waits until those of the round before are
+# out, so that commits that come faster than they can be sent to everyone go out together, and calls
+# of other kinds get their turn. A commit that comes alone does not wait.
 _SEND_SECONDS = 60e-6
 _LONGEST_PAUSE_SECONDS = 0.1
 _RETRY_SECONDS = 0.2

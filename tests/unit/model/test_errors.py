@@ -89,7 +89,9 @@ def test_each_reason_has_one_class() -> None:
 
 def test_each_leaf_has_a_reason_of_its_own() -> None:
     """What is raised says more than its branch: no class without subclasses inherits a reason."""
-    assert [cls for cls in classes() if not cls.__subclasses__() and "reason" not in vars(cls)] == []
+    assert [
+        cls for cls in classes() if not cls.__subclasses__() and "reason" not in vars(cls)
+    ] == []
 
 
 def test_the_tree_is_drawn_as_it_is() -> None:
@@ -108,7 +110,9 @@ def test_the_tree_is_drawn_as_it_is() -> None:
 
 def test_examples_cover_the_tree() -> None:
     """The examples below are one of each class that has a reason."""
-    assert sorted(error.reason for error in EXAMPLES) == sorted(documented().keys() - {"UNSPECIFIED"})
+    assert sorted(error.reason for error in EXAMPLES) == sorted(
+        documented().keys() - {"UNSPECIFIED"}
+    )
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
@@ -131,7 +135,9 @@ def test_each_branch_has_a_code() -> None:
         if cls is InvalidArgument:
             continue
         assert code_of(cls("message")) != code_pb2.INTERNAL
-    codes = [code_of(cls("m")) for cls in RegistryError.__subclasses__() if cls is not InvalidArgument]
+    codes = [
+        code_of(cls("m")) for cls in RegistryError.__subclasses__() if cls is not InvalidArgument
+    ]
     assert len({*codes}) == len(codes)
     assert code_of(RegistryError("message")) == code_pb2.INTERNAL
 
@@ -150,7 +156,7 @@ def test_each_branch_has_a_code() -> None:
     ids=lambda error: type(error).__name__,
 )
 def test_what_is_not_ours_is_internal(error: Exception) -> None:
-    """Any other exception is INTERNAL with the request's id, logged, and tells nothing of itself."""
+    """Any other exception is INTERNAL with the request's id, logged, and tells nothing else."""
     with capture_logs() as logs:
         status = status_of(error, "Service/Method", "r-17")
     assert status.code == code_pb2.INTERNAL
@@ -216,4 +222,3 @@ def _info(status: status_pb2.Status) -> error_details_pb2.ErrorInfo:
     info = error_details_pb2.ErrorInfo()
     assert status.details[0].Unpack(info)
     return info
-

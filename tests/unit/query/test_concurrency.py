@@ -1,4 +1,4 @@
-"""Readers in threads see one revision while the writer goes on, and get out of the event loop's way."""
+"""Readers in threads see one revision while the writer goes on; long work lets others run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import random
 import threading
 
 from hyper_registry.model.relationship import Direction
+from hyper_registry.query import kernels
 from hyper_registry.query.filters import EntityFilter
+from hyper_registry.query.graph import GraphReader
 from hyper_registry.query.listing import EntityQuestion, Window, list_entities
 from hyper_registry.query.scratch import ScratchPool
 from hyper_registry.query.traversal import GraphQuestion, Limits, Walker, traverse
@@ -47,7 +49,7 @@ def answer_of(walker: Walker, question: GraphQuestion, revision: int) -> tuple[b
 
 
 def test_walks_in_threads_see_one_revision() -> None:
-    """G3: while a writer adds, changes, deletes and takes back, walks at a revision never change."""
+    """G3: while a writer adds, changes, deletes and takes back, walks do not change."""
     world = busy_world(1500, seed=1)
     revision, walker = world.revision, Walker(world.view)
     questions = [
@@ -91,7 +93,7 @@ def test_walks_in_threads_see_one_revision() -> None:
 
 
 def test_pool_gives_no_scratch_twice() -> None:
-    """A scratch is in one walk at a time, has a new stamp each time, and few large ones are kept."""
+    """A scratch is in one walk at a time, with a new stamp; of large ones one is kept."""
     pool = ScratchPool(16, 16)
     first, second = pool.take(), pool.take()
     assert first is not second
@@ -101,7 +103,7 @@ def test_pool_gives_no_scratch_twice() -> None:
     assert first.stamp == stamp + 1
     for _ in range(3):
         scratch = ScratchPool(16, 16).take()
-        scratch.state.cells[8] = 1 << 21
+        scratch.state.cells[kernels.FOUND] = 1 << 21
         pool.give(scratch)
     assert pool.take().large
     assert not pool.take().large
@@ -134,8 +136,6 @@ async def test_long_scans_let_others_run() -> None:
 
 async def test_paging_after_the_walk_was_forgotten() -> None:
     """A token is good although the paused walk behind it has made room for others."""
-    from hyper_registry.query.graph import GraphReader
-
     world = busy_world(1500, seed=3)
     reader = GraphReader(world)
     questions = [GraphQuestion(f"n{i}", Direction.BOTH) for i in range(8)]

@@ -89,8 +89,9 @@ def test_messages_and_values_match_alike(
 
 @given(world=worlds(), condition=entity_filters)
 def test_affected_entities_are_all_named(world: World, condition: EntityFilter) -> None:
-    """W10: an entity that starts or stops to match without a change of its own is one that
-    `affected_by` names for a relationship that came or went.
+    """W10: who starts or stops to match without a change of its own, `affected_by` names.
+
+    It is asked about every relationship that came or went.
     """
     for revision in range(2, world.revision + 1):
         before, after = world.states[revision - 1], world.states[revision]

@@ -120,8 +120,9 @@ def test_exact(world: World, question: GraphQuestion, data: st.DataObject) -> No
 def test_pages_are_the_whole(
     world: World, question: GraphQuestion, limit: Limits, compact: bool
 ) -> None:
-    """G1: following tokens gives the unlimited answer in the same order, though it is compacted and
-    asked by another replica halfway.
+    """G1: following tokens gives the unlimited answer, in the same order.
+
+    Also when the view is compacted and the rest is asked of another replica.
     """
     revision = world.revision
     if question.root_id not in world.now.entities:

@@ -26,7 +26,7 @@ class State:
     relationships: dict[str, Relationship] = field(default_factory=dict)
 
 
-def struct(**values: object) -> bytes:
+def struct(**values: str | float) -> bytes:
     """Packed metadata."""
     message = Struct()
     message.update(values)
@@ -120,7 +120,7 @@ class World:
 
 
 def naive_graph(state: State, question: GraphQuestion) -> tuple[dict[str, int], set[str]]:
-    """The distance of every node of the answer, and the ids of its edges: obviously right, and slow."""
+    """The distance of every node of the answer, and the ids of its edges: slow and plain."""
     distances = {question.root_id: 0}
     steps: list[tuple[str, str, str]] = []
     for edge in state.relationships.values():

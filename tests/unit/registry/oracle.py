@@ -1,8 +1,8 @@
 """A registry that is obviously correct: it keeps the whole state of every revision, in dicts.
 
-It decides the same requests as the engine does, knows nothing of tables, logs or views, and shares no
-code with them but the request and error classes. Resources are plain dicts; dicts keep the order of
-insertion, which is the order of creation.
+It decides the same requests as the engine does, knows nothing of tables, logs or views, and shares
+no code with them but the request and error classes. Resources are plain dicts; dicts keep the order
+of insertion, which is the order of creation.
 """
 
 from __future__ import annotations
@@ -54,7 +54,6 @@ class Expected:
     error: type[Exception] | None = None
     revision: int = 0
     outcomes: list[tuple[m.Outcome, Resource | None, set[str]]] = field(default_factory=list)
-    response: object = None
 
 
 class Oracle:
@@ -77,7 +76,7 @@ class Oracle:
     def decide(self, request: m.WriteRequest, new_id: Callable[[int], str]) -> Expected:
         """Decides a request and, if it changes anything, adds a revision.
 
-        `new_id(n)` names what mutation n creates without an id: the caller knows what it was called.
+        `new_id(n)` names what mutation n creates without an id: the caller knows how it was called.
         """
         key = request.key.key if request.key and not request.dry_run else None
         if key is not None and key in self.keys:
@@ -112,9 +111,7 @@ class _Trial:
         self._new_id = new_id
 
     def require(self, condition: m.Precondition) -> None:
-        resources = (
-            self.state.relationships if condition.is_relationship else self.state.entities
-        )
+        resources = self.state.relationships if condition.is_relationship else self.state.entities
         found = resources.get(condition.resource_id)
         if condition.must_exist and found is None:
             raise errors.PreconditionFailed(condition.resource_id, "must_exist")

@@ -20,7 +20,8 @@ class TriedStore(Store):
     """A store in memory whose commits and begins fail as planned.
 
     `faults` are taken one by one by commits, `closed_doors` is how many begins are still refused.
-    `gate`, if set, is waited for before a commit is made, and `at_gate` tells that one waits;
+    `gate`, if set, is waited for before a commit is made, and `at_gate` tells that one waits; a
+    commit takes so many `turns` of the loop;
     `before_begin` runs before the head is read, which is where other writers come between.
     """
 
@@ -32,6 +33,7 @@ class TriedStore(Store):
         self.closed_doors = 0
         self.doors_after_fault = 0
         self.gate: asyncio.Event | None = None
+        self.turns = 0
         self.at_gate = asyncio.Event()
         self.before_begin: Callable[[], Awaitable[None]] | None = None
         self.batches: list[Batch] = []
@@ -100,6 +102,8 @@ class _TriedTransaction(Transaction):
         if store.gate is not None:
             store.at_gate.set()
             await store.gate.wait()
+        for _ in range(store.turns):
+            await asyncio.sleep(0)
         fault = store.faults[0] if store.faults else ""
         if fault in ("", UNKNOWN_DONE, BUG_DONE):
             # Known results are found first, and leave the fault to the next commit.

@@ -14,7 +14,7 @@ from tests.unit.registry.oracle import Oracle
 from tests.unit.registry.support import packed, request
 
 Resolve = Callable[[Oracle], m.WriteRequest]
-"""Makes a request once it is known what the registry holds: revisions are named relative to that."""
+"""Makes a request once it is known what the registry holds: it names revisions relative to that."""
 
 ENTITY_IDS = ("a", "b", "c", "d")
 RELATIONSHIP_IDS = ("r", "s", "t")

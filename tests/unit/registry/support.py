@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import Any
 
 from google.protobuf.struct_pb2 import Struct
@@ -148,23 +148,30 @@ def relationship_at(engine: Engine, id_: str, revision: int) -> Resource | None:
     return relationship_values(codec.decode_relationship(record))
 
 
-async def submit_all(
-    engine: Engine, oracle: Oracle, requests: Sequence[WriteRequest]
-) -> None:
+async def submit_all(engine: Engine, oracle: Oracle, requests: Sequence[WriteRequest]) -> None:
     """Submits requests at once, and compares what becomes of each with the oracle."""
     compare(oracle, requests, *await submit(engine, requests))
 
 
 async def submit(
-    engine: Engine, requests: Sequence[WriteRequest]
+    engine: Engine, requests: Sequence[WriteRequest], pauses: Sequence[int] = ()
 ) -> tuple[list[bytes | BaseException], list[list[Decision]]]:
-    """Submits requests at once; answers what became of each, and what was decided of it."""
+    """Submits requests in this order; answers what became of each, and what was decided of it.
+
+    They come at once, or after so many turns of the loop, which others may use to commit.
+    """
     made: list[list[Decision]] = [[] for _ in requests]
     recorded = [
         replace(one, respond=request(decisions=decisions).respond)
         for one, decisions in zip(requests, made, strict=True)
     ]
-    return await outcomes(engine, *recorded), made
+    tasks = []
+    for one, pause in zip_longest(recorded, pauses[: len(recorded)], fillvalue=0):
+        assert isinstance(one, WriteRequest)
+        for _ in range(pause):
+            await asyncio.sleep(0)
+        tasks.append(asyncio.create_task(engine.committer.submit(one)))
+    return await asyncio.gather(*tasks, return_exceptions=True), made
 
 
 def compare(
@@ -199,7 +206,11 @@ def _compare_answer(
     assert answer == str(expected.revision).encode(), (answer, expected)
     if decisions:
         got = [
-            (result.outcome, _resource(result.record, result.is_relationship), {*result.relationships})
+            (
+                result.outcome,
+                _resource(result.record, result.is_relationship),
+                {*result.relationships},
+            )
             for result in decisions[-1].results
         ]
         assert got == expected.outcomes
@@ -235,9 +246,7 @@ def check_revision(engine: Engine, oracle: Oracle, revision: int) -> None:
     for id_ in ids:
         found = relationship_at(engine, id_, revision)
         assert found == state.relationships.get(id_), (id_, revision)
-    assert [id_ for _, id_ in rows_at(generation.entities, revision, "entity")] == [
-        *state.entities
-    ]
+    assert [id_ for _, id_ in rows_at(generation.entities, revision, "entity")] == [*state.entities]
     assert [id_ for _, id_ in rows_at(generation.relationships, revision, "edge")] == [
         *state.relationships
     ]
@@ -338,14 +347,12 @@ def check_tip(engine: Engine, state: State) -> None:
                     for id_, value in state.relationships.items()
                     if (value["source_id"], value["target_id"], value["type"]) == ends
                 ]
-                assert [found] == (matching or [None])
+                assert matching == ([] if found is None else [found])
     counts = view.counts
     assert +counts.entities_by_type == _count(v["type"] for v in state.entities.values())
     assert +counts.entities_by_status == _count(v["status"] for v in state.entities.values())
     assert +counts.entities_by_health == _count(v["health"] for v in state.entities.values())
-    assert +counts.relationships_by_type == _count(
-        v["type"] for v in state.relationships.values()
-    )
+    assert +counts.relationships_by_type == _count(v["type"] for v in state.relationships.values())
 
 
 def _count(values: Iterable[Any]) -> dict[Any, int]:
@@ -374,8 +381,9 @@ async def check_log(engine: Engine) -> None:
         for index, change in enumerate(commit.changes):
             if change.kind == Kind.COMPACTION:
                 continue
-            before, ordinal = images.get((change.kind, change.id), (change.before, change.ordinal))
-            assert change.before == before
+            here = (change.before, change.ordinal)
+            image, ordinal = images.get((change.kind, change.id), here)
+            assert change.before == image
             if change.action == Action.CREATE:
                 assert change.before is None
                 assert change.ordinal == commit.revision << 20 | index
@@ -388,9 +396,7 @@ async def check_log(engine: Engine) -> None:
             images[change.kind, change.id] = (change.after, change.ordinal)
 
 
-def _check_image(
-    kind: Kind, after: bytes, id_: str, commit: Commit, times: dict[int, int]
-) -> None:
+def _check_image(kind: Kind, after: bytes, id_: str, commit: Commit, times: dict[int, int]) -> None:
     resource: Entity | Relationship = (
         codec.decode_entity(after) if kind == Kind.ENTITY else codec.decode_relationship(after)
     )

@@ -18,6 +18,7 @@ from hyper_registry.registry.mutations import (
     CreateEntity,
     CreateRelationship,
     DeleteEntity,
+    Mutation,
     UpdateEntity,
 )
 from hyper_registry.store.memory import MemoryDisk, MemoryStore
@@ -50,8 +51,8 @@ async def two(disk: MemoryDisk) -> AsyncIterator[tuple[Engine, TriedStore, Engin
 _limits = st.sampled_from([None, (1, 1 << 20), (2, 300), (1000, 1)])
 
 
-@given(st.lists(st.tuples(st.booleans(), groups, _limits), min_size=1, max_size=8))
-@settings(max_examples=50)
+@given(st.lists(st.tuples(st.booleans(), groups, _limits), min_size=1, max_size=6))
+@settings(max_examples=40)
 async def test_two_writers_in_turn(
     history: list[tuple[bool, list[Resolve], tuple[int, int] | None]],
 ) -> None:
@@ -183,7 +184,7 @@ async def test_every_kind_of_change_is_applied() -> None:
     """Creations, changes, cascades and lives within a revision are applied as they were decided."""
     async with two(MemoryDisk()) as (ours, _, theirs):
         oracle = oracle_of(ours)
-        steps = [
+        steps: list[list[Mutation]] = [
             [CreateEntity(entity("a")), CreateEntity(entity("b"))],
             [CreateRelationship(edge("r", "a", "b", bidirectional=True))],
             [CreateRelationship(edge("s", "a", "a"))],

@@ -88,7 +88,7 @@ _upheavals = st.tuples(
 
 
 @given(st.lists(groups | _upheavals, min_size=2, max_size=10))
-@settings(max_examples=80)
+@settings(max_examples=50)
 async def test_histories_with_restarts_and_compactions(
     history: list[list[Resolve] | tuple[str, float]],
 ) -> None:

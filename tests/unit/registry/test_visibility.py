@@ -156,11 +156,16 @@ async def test_reading_in_the_past_once_something_is_there() -> None:
             await engine.read_revision(ReadOptions(at_revision=3), None)
 
 
+def _options(field: str, revision: int) -> ReadOptions:
+    at, least = (revision, 0) if field == "at_revision" else (0, revision)
+    return ReadOptions(at_revision=at, min_revision=least)
+
+
 @pytest.mark.parametrize("field", ["at_revision", "min_revision"])
 async def test_negative_revisions_are_malformed(engine: Engine, field: str) -> None:
     """A revision below 0 is refused by the name of its field."""
     with pytest.raises(InvalidArgument) as caught:
-        await engine.read_revision(ReadOptions(**{field: -1}), None)
+        await engine.read_revision(_options(field, -1), None)
     assert caught.value.violations[0].field == field
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.struct_pb2 import Struct
 
@@ -110,7 +110,7 @@ def damaged(rng: random.Random, message: M) -> M | None:
         return None
 
 
-def names_a_field(descriptor: Descriptor, path: str) -> bool:
+def names_a_field(descriptor: Any, path: str) -> bool:
     """Whether a path leads to a field of a message, or into a map or metadata of it."""
     head, _, rest = path.partition(".")
     match = re.fullmatch(r"([a-z_]+)(\[\d+\])?", head)
@@ -124,11 +124,11 @@ def names_a_field(descriptor: Descriptor, path: str) -> bool:
     return field.message_type is not None and names_a_field(field.message_type, rest)
 
 
-def _is_map(field: FieldDescriptor) -> bool:
+def _is_map(field: Any) -> bool:
     return bool(field.message_type and field.message_type.GetOptions().map_entry)
 
 
-def _scalar(rng: random.Random, field: FieldDescriptor) -> Any:
+def _scalar(rng: random.Random, field: Any) -> Any:
     values = _SCALARS[field.cpp_type]
     # Mostly ordinary ones, so that requests get past the first check.
     ordinary = _ORDINARY.get(field.name, values[:2])

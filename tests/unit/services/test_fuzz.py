@@ -92,15 +92,19 @@ async def _call(name: str, behaviour: Callable[..., Any], request: Message) -> N
     try:
         answer = await behaviour(request, call)
     except RegistryError as error:
-        status = status_of(error, name, "r1")
-        assert status.code in EXPECTED, error
-        assert len(status.SerializeToString()) < 6000
-        if isinstance(error, InvalidArgument):
-            for violation in error.violations:
-                assert _is_told(name, descriptor, violation.field), (violation, request)
+        _check_refusal(name, descriptor, error)
     else:
         data = answer if isinstance(answer, bytes) else answer.SerializeToString()
         METHODS[name][1].FromString(data)
+
+
+def _check_refusal(name: str, descriptor: Any, error: RegistryError) -> None:
+    status = status_of(error, name, "r1")
+    assert status.code in EXPECTED, error
+    assert len(status.SerializeToString()) < 6000
+    if isinstance(error, InvalidArgument):
+        for violation in error.violations:
+            assert _is_told(name, descriptor, violation.field), violation
 
 
 def _is_told(name: str, descriptor: Any, path: str) -> bool:

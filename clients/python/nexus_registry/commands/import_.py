@@ -53,7 +53,9 @@ def command(session: Session, file: str, batch_size: int, dry_run: bool) -> None
     type). Entities are sent before relationships, in batches that are all or nothing each. If one
     is refused, those before it stay, and importing the corrected file again does the rest.
     """
-    contents = read_contents(read_bytes(file), "standard input" if file == "-" else file)
+    data = read_bytes(file)  # before the bar: it may be typed
+    with progress_bar(session, "reading", None):
+        contents = read_contents(data, "standard input" if file == "-" else file)
     if dry_run:
         _show(session, _summary_of(contents), {"dry_run": True, **_sizes(contents)})
         return

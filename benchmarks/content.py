@@ -1,0 +1,277 @@
+"""What is registered: packages as Debian has them, a large graph, and databases made of them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.harness import BUILD, ROOT
+from hyper_registry.model.entity import Entity
+from hyper_registry.model.relationship import Relationship
+from hyper_registry.model.revision import Action, Change, Commit, Head, Kind, sealed
+from hyper_registry.registry import codec
+from hyper_registry.store import open_store
+from hyper_registry.store.base import Batch, EntityRow, RelationshipRow, Store
+from nexus_registry.discovery.debian import build_graph, read_apt_index
+from nexus_registry.packages import wanted_packages
+from ose.registry.v1 import entity_pb2, mutation_pb2, relationship_pb2
+
+T = TypeVar("T")
+
+_BATCH = 20_000
+_INDEX_BITS = 20
+_SECTIONS = ("libs", "utils", "python", "devel", "net", "admin", "science", "doc")
+_METHOD = "ose.registry.v1.RegistryService/Write"
+
+Graph = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+"""Sources and targets, by the numbers of nodes."""
+
+
+# Messages
+
+
+def package(number: int) -> entity_pb2.Entity:
+    """A package such as Debian has: four labels and a handful of metadata."""
+    section = _SECTIONS[number % len(_SECTIONS)]
+    entity = entity_pb2.Entity(
+        id=f"debian:package-{number:07d}",
+        type="package",
+        name=f"package-{number:07d}",
+        version=f"{number % 7}.{number % 23}.{number % 11}-{number % 5}+deb12u{number % 3}",
+        labels={
+            "source": "debian",
+            "architecture": "amd64",
+            "priority": "optional",
+            "section": section,
+        },
+    )
+    fields = entity.metadata.fields
+    fields["description"].string_value = f"tools and files for working with {section} {number}"
+    fields["homepage"].string_value = f"https://example.org/projects/{number}/"
+    fields["maintainer"].string_value = "Debian Maintainers <maintainers@example.org>"
+    fields["installed_size_kib"].number_value = 40 + number % 9000
+    fields["download_size_bytes"].number_value = 9000 + number % 900_001
+    fields["multi_arch"].string_value = "same"
+    return entity
+
+
+def dependency(source: int, target: int) -> relationship_pb2.Relationship:
+    """A dependency of one package on another."""
+    relationship = relationship_pb2.Relationship(
+        source_id=f"debian:package-{source:07d}",
+        target_id=f"debian:package-{target:07d}",
+        type="depends_on",
+        version_constraint=f">= {target % 7}.{target % 23}",
+    )
+    relationship.metadata.fields["source"].string_value = "debian"
+    return relationship
+
+
+def creations(count: int) -> Iterator[mutation_pb2.Mutation]:
+    """Mutations that create packages."""
+    for number in range(count):
+        yield mutation_pb2.Mutation(create_entity=package(number))
+
+
+def linkings(graph: Graph) -> Iterator[mutation_pb2.Mutation]:
+    """Mutations that create dependencies."""
+    for source, target in zip(*(column.tolist() for column in graph), strict=True):
+        yield mutation_pb2.Mutation(create_relationship=dependency(source, target))
+
+
+def power_law(nodes: int, edges: int) -> Graph:
+    """A graph without cycles, in which few are needed by nearly all: node 0 by the most."""
+    random = np.random.default_rng(7)
+    weights = random.pareto(1.5, nodes - 1) + 1
+    cuts = np.minimum(np.cumsum(weights) / weights.sum() * edges * 1.06, 2**62).astype(np.int64)
+    degrees = np.diff(cuts, prepend=0)
+    degrees = np.maximum(np.minimum(degrees, 200), 1)
+    sources = np.repeat(np.arange(1, nodes, dtype=np.int64), degrees)
+    targets = (sources * random.random(len(sources)) ** 4).astype(np.int64)
+    pairs = np.unique(sources * nodes + targets)[:edges]
+    return pairs // nodes, pairs % nodes
+
+
+# Databases
+
+
+def large_database(nodes: int, edges: int, log_entries: int) -> Path:
+    """A database with a generated graph, and with so many changes in its log; it is kept."""
+    name = f"graph-{nodes}-{edges}-{log_entries}"
+
+    def make(path: Path) -> None:
+        graph = power_law(nodes, edges)
+        entities = (_entity(package(number)) for number in range(nodes))
+        ends = zip(*(column.tolist() for column in graph), strict=True)
+        relationships = (
+            _relationship(dependency(source, target), f"r{number:08d}")
+            for number, (source, target) in enumerate(ends)
+        )
+        asyncio.run(_fill(path, entities, relationships, log_entries))
+
+    return _kept(name, make)
+
+
+def debian_database() -> Path | None:
+    """A database with this machine's packages and dependencies; None without apt."""
+    if shutil.which("apt-get") is None:
+        return None
+
+    def make(path: Path) -> None:
+        index = read_apt_index()
+        wanted = wanted_packages(build_graph(index.stanzas, index.architecture))
+        entities = map(_entity, wanted.entities)
+        relationships = (
+            _relationship(message, f"r{number:08d}")
+            for number, message in enumerate(wanted.relationships)
+        )
+        asyncio.run(_fill(path, entities, relationships, 0))
+
+    return _kept("debian", make)
+
+
+def _kept(name: str, make: Callable[[Path], None]) -> Path:
+    """A database that was made before by the same code, or is made now."""
+    directory = BUILD / "bench"
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"{name}-{_code()}.db"
+    if not path.exists():
+        unfinished = directory / f"{name}.unfinished.db"
+        for leftover in directory.glob(f"{name}.unfinished.db*"):
+            leftover.unlink()
+        make(unfinished)
+        unfinished.rename(path)
+    return path
+
+
+def _code() -> str:
+    """Tells whether what a database is made by has changed."""
+    package_ = ROOT / "server" / "hyper_registry"
+    files = [*(package_ / "store").glob("*.py"), package_ / "registry" / "codec.py", Path(__file__)]
+    digest = hashlib.blake2b(digest_size=6)
+    for file in sorted(files):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _entity(message: entity_pb2.Entity) -> Entity:
+    return Entity(
+        message.id,
+        message.type,
+        message.name,
+        message.version,
+        codec.pack(message.metadata),
+        dict(message.labels),
+    )
+
+
+def _relationship(message: relationship_pb2.Relationship, identifier: str) -> Relationship:
+    return Relationship(
+        identifier,
+        message.source_id,
+        message.target_id,
+        message.type,
+        metadata=codec.pack(message.metadata),
+        version_constraint=message.version_constraint,
+    )
+
+
+async def _fill(
+    path: Path,
+    entities: Iterable[Entity],
+    relationships: Iterable[Relationship],
+    log_entries: int,
+) -> None:
+    """Writes rows through the store, nearly without a log, and then a log of updates."""
+    store = open_store(path)
+    await store.open()
+    try:
+        first: list[EntityRow] = []
+        for part in _parts(entities):
+            rows = await _write_entities(store, part)
+            first += rows[: log_entries - len(first)]
+        for part_ in _parts(relationships):
+            await _write_relationships(store, part_)
+        for updated in _parts(itertools.islice(itertools.cycle(first), log_entries)):
+            await _write_updates(store, updated)
+    finally:
+        await store.aclose()
+
+
+def _parts(items: Iterable[T]) -> Iterator[list[T]]:
+    items = iter(items)
+    while part := list(itertools.islice(items, _BATCH)):
+        yield part
+
+
+async def _write_entities(store: Store, entities: Sequence[Entity]) -> list[EntityRow]:
+    transaction = await store.begin()
+    revision, now = transaction.head.revision + 1, _now(transaction.head)
+    rows: list[EntityRow] = []
+    for index, entity in enumerate(entities):
+        made = entity.committed(entity.id, revision, now, None)
+        described = codec.metadata(made.metadata)
+        record = codec.encode_entity(made)
+        rows.append(EntityRow(made, index, described.feature, described.json, record))
+    change = _created(Kind.ENTITY, rows[0].entity.id, revision, rows[0].record)
+    commit, head = _next(transaction.head, now, change)
+    # The log has one change of the many: it is only read from the head's floor on.
+    await transaction.commit(Batch([commit], head, entities=rows), now)
+    return rows
+
+
+async def _write_relationships(store: Store, relationships: Sequence[Relationship]) -> None:
+    transaction = await store.begin()
+    revision, now = transaction.head.revision + 1, _now(transaction.head)
+    rows: list[RelationshipRow] = []
+    for index, relationship in enumerate(relationships):
+        made = relationship.committed(relationship.id, revision, now, None)
+        described = codec.metadata(made.metadata)
+        rows.append(RelationshipRow(made, index, described.json, codec.encode_relationship(made)))
+    change = _created(Kind.RELATIONSHIP, rows[0].relationship.id, revision, rows[0].record)
+    commit, head = _next(transaction.head, now, change)
+    await transaction.commit(Batch([commit], head, relationships=rows), now)
+
+
+async def _write_updates(store: Store, rows: Sequence[EntityRow]) -> None:
+    transaction = await store.begin()
+    head = transaction.head
+    commits: list[Commit] = []
+    latest: dict[str, EntityRow] = {}
+    for row in rows:
+        old = latest.get(row.entity.id, row)
+        now = _now(head)
+        changed = replace(old.entity, revision=head.revision + 1, updated_at=now)
+        record = codec.encode_entity(changed)
+        ordinal = changed.create_revision << _INDEX_BITS | row.create_index
+        change = Change(Kind.ENTITY, Action.UPDATE, changed.id, ordinal, old.record, record)
+        commit, head = _next(head, now, change, keep=True)
+        commits.append(commit)
+        latest[changed.id] = old._replace(entity=changed, record=record)
+    await transaction.commit(Batch(commits, head, entities=[*latest.values()]), head.time)
+
+
+def _created(kind: Kind, identifier: str, revision: int, record: bytes) -> Change:
+    return Change(kind, Action.CREATE, identifier, revision << _INDEX_BITS, None, record)
+
+
+def _next(head: Head, now: int, change: Change, keep: bool = False) -> tuple[Commit, Head]:
+    """The next revision, and the head behind it; its floor moves along if not told to keep."""
+    revision = head.revision + 1
+    commit = sealed(head.hash, revision, now, "", _METHOD, "", (change,))
+    floor = head.floor if keep else revision
+    return commit, Head(revision, head.epoch, floor, now, commit.hash)
+
+
+def _now(head: Head) -> int:
+    return max(time.time_ns() // 1000, head.time + 1)

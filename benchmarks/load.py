@@ -1,0 +1,347 @@
+"""The load generator: carries out a plan from standard input in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import pickle
+import re
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+import uvloop
+
+from benchmarks.fields import field_of, with_field
+from benchmarks.plans import MARK, Backlog, Calls, Fetch, Live, Plan, Report, Stream, mark
+from benchmarks.wire import Connection
+
+_LARGEST = 16_000
+_PATIENCE = 120.0
+_SETTLING = 1.0
+_QUIET = 20.0
+_TICKS = os.sysconf("SC_CLK_TCK")
+_OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+
+
+def _cpu(pids: Sequence[int]) -> float:
+    """The processor time that processes have had."""
+    total = 0
+    for pid in pids:
+        values = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        total += int(values[11]) + int(values[12])
+    return total / _TICKS
+
+
+class _Meter:
+    """Notes time and processor time between `start` and `stop`."""
+
+    def __init__(self, pids: Sequence[int]) -> None:
+        self.report = Report()
+        self._pids = pids
+        self.started_at = 0.0
+        self._begun = (0.0, 0.0, 0.0)
+
+    def start(self) -> None:
+        self.started_at = time.perf_counter()
+        self._begun = (self.started_at, time.process_time(), _cpu(self._pids))
+
+    def stop(self) -> Report:
+        at, own, others = self._begun
+        report = self.report
+        report.seconds = time.perf_counter() - at
+        report.own_cpu = time.process_time() - own
+        report.server_cpu = _cpu(self._pids) - others
+        return report
+
+
+# Unary calls
+
+
+class _Caller:
+    """Makes one call after the other."""
+
+    def __init__(self, plan: Calls, connection: Connection, requests: Iterator[bytes]) -> None:
+        self.done = asyncio.Event()
+        self.calls: list[tuple[float, float]] = []
+        self.failed = 0
+        self._connection = connection
+        self._requests = requests
+        self._until = time.perf_counter() + plan.warm_up + plan.seconds
+        self._begun = 0.0
+        self._has_answer = False
+
+    def next(self) -> None:
+        self._begun = time.perf_counter()
+        request = next(self._requests, None)
+        if request is None or self._begun >= self._until:
+            self.done.set()
+            return
+        self._has_answer = False
+        self._connection.start(request, self)
+
+    def data(self, chunk: bytes, now: float) -> None:
+        self._has_answer = True
+
+    def end(self, now: float) -> None:
+        if not self._has_answer:
+            self.failed += 1
+            self.done.set()
+            return
+        self.calls.append((self._begun, now))
+        self.next()
+
+
+async def _calls(plan: Calls, meter: _Meter) -> None:
+    requests = itertools.cycle(plan.requests) if plan.repeat else iter(plan.requests)
+    if max(map(len, plan.requests)) > _LARGEST:
+        calls, failed = await _ordinary_calls(plan, requests, meter)
+    else:
+        connection = await Connection.open(plan.port, plan.path)
+        callers = [_Caller(plan, connection, requests) for _ in range(plan.in_flight)]
+        for caller in callers:
+            caller.next()
+        await _metered(plan, meter, [caller.done.wait() for caller in callers])
+        connection.close()
+        calls = [call for caller in callers for call in caller.calls]
+        failed = sum(caller.failed for caller in callers)
+    _count(calls, failed, meter)
+
+
+async def _ordinary_calls(
+    plan: Calls, requests: Iterator[bytes], meter: _Meter
+) -> tuple[list[tuple[float, float]], int]:
+    calls: list[tuple[float, float]] = []
+    until = time.perf_counter() + plan.warm_up + plan.seconds
+
+    async def work(call: Callable[[bytes], Awaitable[bytes]]) -> None:
+        for request in requests:
+            begun = time.perf_counter()
+            if begun >= until:
+                return
+            await call(request)
+            calls.append((begun, time.perf_counter()))
+
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{plan.port}", options=_OPTIONS) as channel:
+        call: Any = channel.unary_unary(plan.path)
+        await _metered(plan, meter, [work(call) for _ in range(plan.in_flight)])
+    return calls, 0
+
+
+async def _metered(plan: Calls, meter: _Meter, workers: Sequence[Awaitable[Any]]) -> None:
+    """Waits for workers, and measures what is behind the warm-up."""
+    everything = asyncio.gather(*workers)
+    await asyncio.wait([everything], timeout=plan.warm_up)
+    meter.start()
+    await asyncio.wait([everything], timeout=plan.seconds)
+    meter.stop()
+    await everything
+
+
+def _count(calls: Sequence[tuple[float, float]], failed: int, meter: _Meter) -> None:
+    report = meter.report
+    first, last = meter.started_at, meter.started_at + report.seconds
+    report.latencies = [end - begun for begun, end in calls if first <= end <= last]
+    report.count = len(report.latencies)
+    report.failed = failed
+
+
+# Streams
+
+
+async def _stream(plan: Stream, meter: _Meter) -> None:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{plan.port}", options=_OPTIONS) as channel:
+        await channel.channel_ready()
+        method: Any = channel.stream_stream(plan.path)
+        room = asyncio.Semaphore(plan.window)
+        meter.start()
+        call = method()
+        sending = asyncio.create_task(_send(call, plan.messages, room))
+        answered = 0
+        async for _ in call:
+            answered += 1
+            room.release()
+        await sending
+        meter.stop()
+    meter.report.count = plan.count
+    meter.report.failed = len(plan.messages) - answered
+
+
+async def _send(call: Any, messages: Sequence[bytes], room: asyncio.Semaphore) -> None:
+    for message in messages:
+        await room.acquire()
+        await call.write(message)
+    await call.done_writing()
+
+
+async def _fetch(plan: Fetch, meter: _Meter) -> None:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{plan.port}", options=_OPTIONS) as channel:
+        await channel.channel_ready()
+        call: Any = channel.unary_unary(plan.path)
+        meter.start()
+        request, received, seconds = plan.request, 0, 0.0
+        while True:
+            begun = time.perf_counter()
+            answer = await call(request)
+            seconds += time.perf_counter() - begun
+            received += len(answer)
+            # Looking for it by hand takes longer than an ordinary client's parsing: not counted.
+            token = field_of(answer, plan.next_field)
+            if not token:
+                break
+            request = with_field(plan.request, plan.token_field, token)
+        meter.stop()
+    meter.report.count, meter.report.seconds = received, seconds
+
+
+# Watching
+
+
+class _Reader:
+    """Reads a watch until a change has come."""
+
+    def __init__(self, last: bytes) -> None:
+        self.done = asyncio.Event()
+        self.size = 0
+        self.failed = False
+        self._last = last
+        self._tail = b""
+
+    def data(self, chunk: bytes, now: float) -> None:
+        self.size += len(chunk)
+        if self._last in chunk or self._last in self._tail + chunk[: len(self._last)]:
+            self.done.set()
+        self._tail = chunk[-len(self._last) :]
+
+    def end(self, now: float) -> None:
+        self.failed = not self.done.is_set()
+        self.done.set()
+
+
+async def _connections(port: int, path: str, count: int) -> list[Connection]:
+    return [await Connection.open(port, path) for _ in range(count)]
+
+
+async def _backlog(plan: Backlog, meter: _Meter) -> None:
+    connections = await _connections(plan.port, plan.path, plan.connections)
+    readers = [_Reader(mark(plan.last).encode()) for _ in range(plan.watchers)]
+    meter.start()
+    for reader, connection in zip(readers, itertools.cycle(connections), strict=False):
+        connection.start(plan.request, reader, plan.half_close)
+    async with asyncio.timeout(_PATIENCE):
+        for reader in readers:
+            await reader.done.wait()
+    meter.stop()
+    for connection in connections:
+        connection.close()
+    meter.report.count = plan.events * plan.watchers
+    meter.report.failed = sum(reader.failed for reader in readers)
+
+
+class _Follower:
+    """Notes when each change came."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, float]] = []
+        self._tail = b""
+
+    def data(self, chunk: bytes, now: float) -> None:
+        # The end of the last chunk is shorter than a mark, so none is seen twice.
+        for number in re.findall(MARK, self._tail + chunk):
+            self.seen.append((int(number), now))
+        self._tail = chunk[-8:]
+
+    def end(self, now: float) -> None:
+        self.seen.append((-1, now))
+
+
+class _Write:
+    """Notes when a write was answered."""
+
+    def __init__(self) -> None:
+        self.sent_at = time.perf_counter()
+        self.answered_at = 0.0
+
+    def data(self, chunk: bytes, now: float) -> None:
+        self.answered_at = now
+
+    def end(self, now: float) -> None:
+        pass
+
+
+async def _live(plan: Live, meter: _Meter) -> None:
+    connections = await _connections(plan.port, plan.watch_path, plan.connections)
+    followers = [_Follower() for _ in range(plan.watchers)]
+    for follower, connection in zip(followers, itertools.cycle(connections), strict=False):
+        connection.start(plan.watch_request, follower, plan.half_close)
+    await asyncio.sleep(_SETTLING)
+    writer = await Connection.open(plan.port, plan.write_path)
+    meter.start()
+    writes = await _write(plan, writer)
+    await _quiet(followers, len(writes))
+    meter.stop()
+    for connection in (*connections, writer):
+        connection.close()
+    _tell_live(followers, writes, meter.report)
+
+
+async def _write(plan: Live, writer: Connection) -> list[_Write]:
+    """Makes the writes, at their times."""
+    writes: list[_Write] = []
+    begun = time.perf_counter()
+    for number, request in enumerate(plan.writes):
+        await asyncio.sleep(begun + number / plan.per_second - time.perf_counter())
+        writes.append(_Write())
+        writer.start(request, writes[-1])
+    return writes
+
+
+async def _quiet(followers: Sequence[_Follower], writes: int) -> None:
+    """Waits until all have had everything, but not for ever."""
+    until = time.perf_counter() + _QUIET
+    while time.perf_counter() < until:
+        if all(len(follower.seen) >= writes for follower in followers):
+            return
+        await asyncio.sleep(0.01)
+
+
+def _tell_live(followers: Sequence[_Follower], writes: Sequence[_Write], report: Report) -> None:
+    sent = [write.sent_at for write in writes]
+    report.latencies = [
+        at - sent[number] for follower in followers for number, at in follower.seen if number >= 0
+    ]
+    report.answers = [write.answered_at - write.sent_at for write in writes]
+    report.count = len(report.latencies)
+    report.failed = len(followers) * len(writes) - report.count
+    report.failed += sum(not write.answered_at for write in writes)
+
+
+async def _carry_out(plan: Plan, meter: _Meter) -> None:
+    match plan:
+        case Calls():
+            await _calls(plan, meter)
+        case Stream():
+            await _stream(plan, meter)
+        case Fetch():
+            await _fetch(plan, meter)
+        case Backlog():
+            await _backlog(plan, meter)
+        case Live():
+            await _live(plan, meter)
+
+
+def main() -> None:
+    """Reads a plan, carries it out and writes the report."""
+    # Both are of the script that started this one.
+    plan, pids = pickle.loads(sys.stdin.buffer.read())
+    meter = _Meter(pids)
+    uvloop.run(_carry_out(plan, meter))
+    sys.stdout.buffer.write(pickle.dumps(meter.report))
+
+
+if __name__ == "__main__":
+    main()

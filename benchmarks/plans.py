@@ -1,0 +1,113 @@
+"""What the load generator can be asked to do, and what it tells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+MARK = rb"@(\d{8})"
+"""How a change is numbered, so that it can be found in whatever message it is sent in."""
+
+
+def mark(number: int) -> str:
+    """The number of a change, as it is put into it."""
+    return f"@{number:08d}"
+
+
+@dataclass(frozen=True)
+class Calls:
+    """Unary calls, `in_flight` at a time, for `seconds`, or until the requests run out.
+
+    Requests that `repeat` are taken again and again. Those that do not fit into a frame are sent by
+    an ordinary client, which takes more time. `warm_up` seconds are not counted.
+    """
+
+    port: int
+    path: str
+    requests: Sequence[bytes]
+    in_flight: int
+    seconds: float
+    repeat: bool = True
+    warm_up: float = 0.5
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Messages on one bidirectional call, `window` of them unanswered at most.
+
+    `count` is how many things they hold.
+    """
+
+    port: int
+    path: str
+    messages: Sequence[bytes]
+    count: int
+    window: int = 8
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """Large answers, page by page, until one is complete; `count` of the report is bytes.
+
+    The page token of a request has the number `token_field`, that of an answer `next_field`.
+    """
+
+    port: int
+    path: str
+    request: bytes
+    token_field: int
+    next_field: int
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """Watches that begin in the past, timed until each has had what has the number `last`."""
+
+    port: int
+    path: str
+    request: bytes
+    watchers: int
+    connections: int
+    events: int
+    last: int
+    half_close: bool = True
+
+
+@dataclass(frozen=True)
+class Live:
+    """Watches that follow writes as they are made, `per_second`, each with its number in it.
+
+    The latencies of the report are from sending a write to receiving it, one for each watcher and
+    write; `answers` are from sending a write to its answer.
+    """
+
+    port: int
+    watch_path: str
+    watch_request: bytes
+    watchers: int
+    connections: int
+    write_path: str
+    writes: Sequence[bytes]
+    per_second: float
+    half_close: bool = True
+
+
+Plan = Calls | Stream | Fetch | Backlog | Live
+
+
+@dataclass
+class Report:
+    """What was measured; times are in seconds, `own_cpu` is the load generator's."""
+
+    count: int = 0
+    seconds: float = 0.0
+    latencies: list[float] = field(default_factory=list)
+    answers: list[float] = field(default_factory=list)
+    failed: int = 0
+    own_cpu: float = 0.0
+    server_cpu: float = 0.0
+
+    @property
+    def per_second(self) -> float:
+        """How much was done in a second."""
+        return self.count / self.seconds if self.seconds else 0.0

@@ -1,0 +1,1 @@
+"""Every method's documented behaviour, through gRPC."""

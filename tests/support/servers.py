@@ -1,0 +1,261 @@
+"""Servers that tests talk to over gRPC: in this process, or as a program of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+import grpc
+from grpc_health.v1 import health_pb2_grpc
+
+from hyper_registry.app import Server
+from hyper_registry.config import Config
+from ose.registry.client import AsyncRegistryClient, RetryPolicy
+from ose.registry.v1.admin_service_pb2_grpc import AdminServiceStub
+from ose.registry.v1.entity_service_pb2_grpc import EntityServiceStub
+from ose.registry.v1.graph_service_pb2_grpc import GraphServiceStub
+from ose.registry.v1.registry_service_pb2_grpc import RegistryServiceStub
+from ose.registry.v1.relationship_service_pb2_grpc import RelationshipServiceStub
+from ose.registry.v1.watch_service_pb2_grpc import WatchServiceStub
+
+if TYPE_CHECKING:
+    from ose.registry.v1.admin_service_pb2_grpc import AdminServiceAsyncStub
+    from ose.registry.v1.entity_service_pb2_grpc import EntityServiceAsyncStub
+    from ose.registry.v1.graph_service_pb2_grpc import GraphServiceAsyncStub
+    from ose.registry.v1.registry_service_pb2_grpc import RegistryServiceAsyncStub
+    from ose.registry.v1.relationship_service_pb2_grpc import RelationshipServiceAsyncStub
+    from ose.registry.v1.watch_service_pb2_grpc import WatchServiceAsyncStub
+
+START_SECONDS = 60.0
+"""How long a program may take until it serves; the kernels may have to be compiled first."""
+
+_CHANNEL: list[tuple[str, int]] = [
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    ("grpc.enable_retries", 0),
+    # A channel with options of its own would share its connections with every other one.
+    ("grpc.use_local_subchannel_pool", 1),
+]
+
+
+class Stubs:
+    """A channel of its own, and the generated stubs of every service on it."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+        self.channel = grpc.aio.insecure_channel(target, _CHANNEL)
+
+    @cached_property
+    def entities(self) -> EntityServiceAsyncStub:
+        """EntityService."""
+        return EntityServiceStub(self.channel)
+
+    @cached_property
+    def relationships(self) -> RelationshipServiceAsyncStub:
+        """RelationshipService."""
+        return RelationshipServiceStub(self.channel)
+
+    @cached_property
+    def registry(self) -> RegistryServiceAsyncStub:
+        """RegistryService."""
+        return RegistryServiceStub(self.channel)
+
+    @cached_property
+    def graph(self) -> GraphServiceAsyncStub:
+        """GraphService."""
+        return GraphServiceStub(self.channel)
+
+    @cached_property
+    def watch(self) -> WatchServiceAsyncStub:
+        """WatchService."""
+        return WatchServiceStub(self.channel)
+
+    @cached_property
+    def admin(self) -> AdminServiceAsyncStub:
+        """AdminService."""
+        return AdminServiceStub(self.channel)
+
+    @cached_property
+    def health(self) -> Any:
+        """The standard health service."""
+        return health_pb2_grpc.HealthStub(self.channel)  # type: ignore[no-untyped-call]
+
+    async def aclose(self) -> None:
+        """Closes the channel."""
+        await self.channel.close()
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server in this process, with stubs and a client that are connected to it."""
+
+    server: Server
+    stubs: Stubs
+    client: AsyncRegistryClient
+
+    @property
+    def target(self) -> str:
+        """Where it serves gRPC."""
+        return self.stubs.target
+
+
+@asynccontextmanager
+async def serving(
+    database: str | Path = "memory://", server_type: type[Server] = Server, **options: Any
+) -> AsyncIterator[Running]:
+    """A server in this process and on free ports, while the block runs.
+
+    The client does not retry: tests see what the server says. `options` are those of Config. It is
+    closed without the half second that streams have for their last words, since none listens.
+    """
+    addresses = {"grpc_address": "127.0.0.1:0", "http_address": "127.0.0.1:0"}
+    server = server_type(Config(str(database), **(addresses | {"grace_seconds": 1.0} | options)))
+    await server.start()
+    stubs = Stubs(f"127.0.0.1:{server.grpc_port}")
+    client = AsyncRegistryClient(
+        stubs.target, timeout=20, retry=RetryPolicy(max_attempts=1), channel=stubs.channel
+    )
+    try:
+        yield Running(server, stubs, client)
+    finally:
+        await client.aclose()
+        await stubs.aclose()
+        with patch("hyper_registry.app._LAST_WORDS_SECONDS", 0.0):
+            await server.aclose()
+
+
+class Program:
+    """`nexus-registry serve` as a process: started, stopped, killed, and started again.
+
+    After the first start it keeps its ports. `logs` has the lines that it wrote, parsed, over all
+    its lives; what is no JSON is `{"text": line}`.
+    """
+
+    def __init__(
+        self,
+        database: str | Path,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.database = str(database)
+        self.grpc_port = self.http_port = 0
+        self.logs: list[dict[str, Any]] = []
+        self._arguments = arguments
+        self._environment = {**os.environ, **(environment or {})}
+        self._process: Process | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._serving = asyncio.Event()
+
+    @property
+    def target(self) -> str:
+        """Where it serves gRPC."""
+        return f"127.0.0.1:{self.grpc_port}"
+
+    @property
+    def pid(self) -> int:
+        """The number of the process that runs."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def log_text(self) -> str:
+        """What it wrote, for a failure's message."""
+        return "\n".join(map(json.dumps, self.logs[-50:]))
+
+    async def spawn(self) -> None:
+        """Starts the process; does not wait until it serves."""
+        assert self._process is None, "it runs already"
+        self._serving.clear()
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "hyper_registry",
+            "--database", self.database,
+            "--grpc-address", f"127.0.0.1:{self.grpc_port}",
+            "--http-address", f"127.0.0.1:{self.http_port}",
+            *self._arguments,
+            stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE, env=self._environment,
+        )  # fmt: skip
+        self._reading = asyncio.create_task(self._read(self._process))
+
+    async def start(self) -> None:
+        """Starts the process and waits until it serves."""
+        await self.spawn()
+        await self.served()
+
+    async def served(self) -> None:
+        """Waits until it serves; fails with what it wrote if it ends instead."""
+        assert self._reading is not None
+        waiting = asyncio.create_task(self._serving.wait())
+        await asyncio.wait(
+            [waiting, self._reading], timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED
+        )
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        assert self._serving.is_set(), f"the server does not serve:\n{self.log_text}"
+
+    async def kill(self) -> None:
+        """Ends it without a word, as `kill -9` and a crash do."""
+        await self._end(signal.SIGKILL)
+
+    async def terminate(self) -> int:
+        """Asks it to end, waits until it has, and answers its exit code."""
+        return await self._end(signal.SIGTERM)
+
+    async def wait(self) -> int:
+        """Waits until it has ended by itself, and answers its exit code."""
+        assert self._process is not None
+        assert self._reading is not None
+        async with asyncio.timeout(START_SECONDS):
+            await self._reading
+            code = await self._process.wait()
+        self._process = None
+        return code
+
+    async def aclose(self) -> None:
+        """Ends it if it runs."""
+        if self._process is not None:
+            await self.kill()
+
+    async def _end(self, number: signal.Signals) -> int:
+        assert self._process is not None
+        if self._process.returncode is None:
+            self._process.send_signal(number)
+        return await self.wait()
+
+    async def _read(self, process: Process) -> None:
+        assert process.stderr is not None
+        async for raw in process.stderr:
+            line = raw.decode(errors="replace").rstrip()
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                entry = {"text": line}
+            self.logs.append(entry)
+            if entry.get("event") == "serving":
+                self.grpc_port = int(entry["grpc"].rpartition(":")[2])
+                self.http_port = int(entry["http"].rpartition(":")[2])
+                self._serving.set()
+
+
+@asynccontextmanager
+async def program(database: str | Path, *arguments: str, **options: Any) -> AsyncIterator[Program]:
+    """A started program, which is ended when the block is left."""
+    made = Program(database, *arguments, **options)
+    try:
+        await made.start()
+        yield made
+    finally:
+        await made.aclose()
