@@ -198,19 +198,21 @@ def echo(directory: Path) -> Iterator[Served]:
 
 def load(plan: Plan, *measured: Program) -> Report:
     """Carries out a plan in a process of its own; tells the processor time of `measured` too."""
-    finished = subprocess.run(
-        [sys.executable, "-m", "benchmarks.load"],
-        cwd=ROOT,
-        input=pickle.dumps((plan, [program.pid for program in measured])),
-        stdout=subprocess.PIPE,
-        timeout=_LOAD_SECONDS,
-        check=False,
-        preexec_fn=lambda: os.sched_setaffinity(0, load_cpus()),
-    )
-    if finished.returncode:
-        raise RuntimeError(f"the load generator failed with {finished.returncode}")
-    # What comes back was written by benchmarks/load.py.
-    report: Report = pickle.loads(finished.stdout)
+    with tempfile.TemporaryFile() as output:
+        finished = subprocess.run(
+            [sys.executable, "-m", "benchmarks.load"],
+            cwd=ROOT,
+            input=pickle.dumps((plan, [program.pid for program in measured])),
+            stdout=output,
+            timeout=_LOAD_SECONDS,
+            check=False,
+            preexec_fn=lambda: os.sched_setaffinity(0, load_cpus()),
+        )
+        if finished.returncode:
+            raise RuntimeError(f"the load generator failed with {finished.returncode}")
+        output.seek(0)
+        # What comes back was written by benchmarks/load.py.
+        report: Report = pickle.load(output)
     return report
 
 

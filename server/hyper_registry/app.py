@@ -49,8 +49,8 @@ _OPTIONS = (
 )
 # How long streams may take to deliver what is committed when the server goes.
 _LAST_WORDS_SECONDS = 0.5
-# Far apart: nearly everything that a call makes dies by reference count, and looking for cycles took
-# up to half the time of reading a backlog.
+# Far apart: nearly everything that a call makes dies by reference count, and looking for cycles
+# took up to half the time of reading a backlog.
 _GC_THRESHOLDS = (50_000, 20, 100)
 _REFLECTION = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 
@@ -128,6 +128,7 @@ class Server:
         self._exit.push_async_callback(_end_streams, engine, hub)
         self._exit.push_async_callback(http.aclose)
         self._exit.push_async_callback(serving.close)
+        await serving.prepare()
         await server.start()
         await _start_http(http, config.http_address)
         self.http_port = http.port
@@ -148,6 +149,10 @@ class Serving:
         self.names = tuple(services)
         self.servicer = health.aio.HealthServicer()
         self.ready = False
+
+    async def prepare(self) -> None:
+        """Says that nothing is served yet. Unsaid, the servicer would take "" for serving."""
+        await self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
 
     async def open(self) -> None:
         """Says that everything is served."""

@@ -8,6 +8,7 @@ import grpc
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
+from hyper_registry.model.rules import MAX_METADATA_DEPTH
 from ose.registry.client import EntityStatus, HealthStatus
 from ose.registry.v1.entity_pb2 import Entity
 from ose.registry.v1.entity_service_pb2 import (
@@ -142,11 +143,11 @@ async def test_every_malformed_field_is_named(stubs: Stubs) -> None:
 
 
 async def test_limits_of_metadata_and_labels(stubs: Stubs) -> None:
-    """Metadata of 256 KiB, 32 levels and 64 labels are the most there may be."""
+    """Metadata of 256 KiB, of the documented depth, and 64 labels are the most there may be."""
     await create(stubs, "labels", labels={f"k{n}": "v" for n in range(64)})
     await create(stubs, "large", metadata=struct(text="x" * (255 << 10)))
     deep: dict[str, object] = {"end": 1}
-    for _ in range(30):
+    for _ in range(MAX_METADATA_DEPTH - 2):
         deep = {"d": deep}
     await create(stubs, "deep", metadata=struct(**deep))
     for number, fields in enumerate(

@@ -177,7 +177,7 @@ async def test_snapshot_then_changes(stored: Running) -> None:
             assert not (relationships and part.entities)
             entities += len(part.entities)
             relationships += len(part.relationships)
-        assert (entities, relationships) == (10, 1)
+        assert (entities, relationships) == (11, 1)  # with the features
 
 
 async def test_large_snapshots_are_of_one_revision(stored: Running) -> None:

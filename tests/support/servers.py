@@ -210,9 +210,9 @@ class Program:
         """Ends it without a word, as `kill -9` and a crash do."""
         await self._end(signal.SIGKILL)
 
-    async def terminate(self) -> int:
+    async def terminate(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Asks it to end, waits until it has, and answers its exit code."""
-        return await self._end(signal.SIGTERM)
+        return await self._end(number)
 
     async def wait(self) -> int:
         """Waits until it has ended by itself, and answers its exit code."""

@@ -86,7 +86,7 @@ def _metadata(record: PackageRecord) -> Mapping[str, Any]:
         "installed": record.installed,
         "installed_size_kib": record.installed_size_kib,
         "maintainer": record.maintainer,
-        "multi_arch": record.multi_arch,
+        "multi_arch": record.multi_arch if record.multi_arch != "no" else "",
         "provides": list(record.provides),
         "source_package": record.source if record.source != record.name else "",
     }

@@ -17,7 +17,9 @@ from hyper_registry.model.errors import Violation
 from hyper_registry.model.relationship import Relationship
 
 MAX_METADATA_BYTES = 256 * 1024
-MAX_METADATA_DEPTH = 32
+MAX_METADATA_DEPTH = 24
+"""Each level is three messages, and protobuf's parsers take a hundred, with what is around it."""
+
 MAX_LABELS = 64
 MAX_REGIONS = 64
 MAX_CONSTRAINT = 1024

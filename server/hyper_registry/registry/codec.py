@@ -125,7 +125,9 @@ NO_METADATA = Metadata("{}", "")
 
 def metadata(packed: bytes) -> Metadata:
     """Reads packed metadata. Raises InvalidArgument, with the path, for what JSON cannot say."""
-    return _metadata(packed) if packed else NO_METADATA
+    if not packed:
+        return NO_METADATA
+    return _remembered(packed) if len(packed) <= _SMALL else _metadata(packed)
 
 
 def metadata_value(packed: bytes) -> dict[str, Any]:
@@ -144,14 +146,17 @@ def replace_key(packed: bytes, key: str, source: bytes) -> bytes:
     return pack(target)
 
 
-# Metadata is read when it is checked and again when its row is written; the second time is free.
-@lru_cache(maxsize=4096)
 def _metadata(packed: bytes) -> Metadata:
     if len(packed) > MAX_METADATA_BYTES:
         raise LimitExceeded("metadata", "max_metadata_bytes", MAX_METADATA_BYTES, len(packed))
     value = _plain_struct(Struct.FromString(packed).fields, "metadata", 1)
     feature = value.get("feature", "")
     return Metadata(orjson.dumps(value).decode(), feature if isinstance(feature, str) else "")
+
+
+# Metadata is read when it is checked and again when its row is written; the second time is free.
+_SMALL = 4096
+_remembered = lru_cache(maxsize=4096)(_metadata)
 
 
 def _plain_struct(fields: Mapping[str, Value], path: str, depth: int) -> dict[str, Any]:

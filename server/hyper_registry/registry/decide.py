@@ -99,7 +99,7 @@ class Decider:
                 try:
                     yield from self._apply(mutation)
                 except RegistryError as error:
-                    if len(request.mutations) > 1:
+                    if request.is_batch:
                         raise _numbered(error, number, mutation) from error
                     raise
                 yield

@@ -27,6 +27,7 @@ from hyper_registry.registry.view import View
 from hyper_registry.store.base import Store
 
 _SWEEP_SECONDS = 60.0
+_SWEEP_LEAST = 100
 _SLICE = 5_000
 _REORGANISE_SHARE = 0.2
 _REORGANISE_LEAST = 1_000
@@ -166,7 +167,9 @@ class Engine:
             await asyncio.sleep(_SWEEP_SECONDS)
             try:
                 floor = await self.retained_floor()
-                if floor > self.view.floor:
+                # Not for less: a compaction is a revision itself, and an idle registry would make
+                # one after the other.
+                if floor > self.view.floor + _SWEEP_LEAST:
                     await self.compact(floor, "registry", "")
                 await self._forget()
                 await self._reorganise()

@@ -157,7 +157,8 @@ class WriteRequest:
     """One mutating call: all of it or nothing.
 
     `respond` makes the serialised answer, which is kept with `key` when there is one; `body_hash`
-    tells a repetition from another request. `bulk` lets others go first.
+    tells a repetition from another request. `bulk` lets others go first; errors of a mutation of
+    `is_batch` say which it was.
     """
 
     mutations: Sequence[Mutation]
@@ -170,3 +171,4 @@ class WriteRequest:
     body_hash: bytes = b""
     dry_run: bool = False
     bulk: bool = False
+    is_batch: bool = False

@@ -10,11 +10,11 @@ from typing import Any, NoReturn, Protocol, cast
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from hyper_registry.interceptors.errors import status_of
-from hyper_registry.model.errors import NotServing, RegistryError
+from hyper_registry.model.errors import InvalidArgument, NotServing, RegistryError
 from hyper_registry.services.calls import Answer, Call, Stream
 
 REQUEST_ID = "x-request-id"
@@ -59,17 +59,35 @@ def _handler(
     behaviour: Callable[..., Any],
     ready: Callable[[], bool],
 ) -> grpc.RpcMethodHandler[Any, Any]:
-    parse = GetMessageClass(method.input_type).FromString
-    unary, streaming = _unary(name, behaviour, ready), _streaming(name, behaviour, ready)
+    # Requests come as bytes: what cannot be parsed is the caller's mistake, and gRPC would call it
+    # an internal error.
+    request = GetMessageClass(method.input_type)
     match method.client_streaming, method.server_streaming:
         case False, False:
-            return grpc.unary_unary_rpc_method_handler(unary, parse, _wire)
+            unary = _unary(name, behaviour, request, ready)
+            return grpc.unary_unary_rpc_method_handler(unary, None, _wire)
         case False, True:
-            return grpc.unary_stream_rpc_method_handler(streaming, parse, _wire)
+            streaming = _streaming(name, behaviour, lambda data: _parse(request, data), ready)
+            return grpc.unary_stream_rpc_method_handler(streaming, None, _wire)
         case True, True:
-            return grpc.stream_stream_rpc_method_handler(streaming, parse, _wire)
+            streaming = _streaming(name, behaviour, lambda data: _each(request, data), ready)
+            return grpc.stream_stream_rpc_method_handler(streaming, None, _wire)
         case _:
             raise NotImplementedError(f"{name}: no method of this API streams requests only")
+
+
+def _parse(request: type[Message], data: bytes) -> Message:
+    try:
+        return request.FromString(data)
+    except DecodeError:
+        raise InvalidArgument.of(
+            "", f"not a {request.DESCRIPTOR.full_name}, or nested too deeply"
+        ) from None
+
+
+async def _each(request: type[Message], parts: AsyncIterator[bytes]) -> AsyncIterator[Message]:
+    async for data in parts:
+        yield _parse(request, data)
 
 
 def _wire(answer: Answer) -> bytes:
@@ -79,13 +97,14 @@ def _wire(answer: Answer) -> bytes:
 def _unary(
     name: str,
     behaviour: Callable[[Message, Call], Awaitable[Answer]],
+    request: type[Message],
     ready: Callable[[], bool],
-) -> Callable[[Message, Context], Awaitable[Answer]]:
-    async def serve(request: Message, context: Context) -> Answer:
+) -> Callable[[bytes, Context], Awaitable[Answer]]:
+    async def serve(data: bytes, context: Context) -> Answer:
         call = _call(name, context)
         try:
             _require(ready)
-            return await behaviour(request, call)
+            return await behaviour(_parse(request, data), call)
         except Exception as error:  # noqa: BLE001 - the caller gets a status for everything
             await _abort(context, call, error)
 
@@ -93,13 +112,16 @@ def _unary(
 
 
 def _streaming(
-    name: str, behaviour: Callable[[Any, Call], Stream], ready: Callable[[], bool]
+    name: str,
+    behaviour: Callable[[Any, Call], Stream],
+    parse: Callable[[Any], Any],
+    ready: Callable[[], bool],
 ) -> Callable[[Any, Context], AsyncIterator[Answer]]:
-    async def serve(request: Any, context: Context) -> AsyncIterator[Answer]:
+    async def serve(data: Any, context: Context) -> AsyncIterator[Answer]:
         call = _call(name, context)
         try:
             _require(ready)
-            async for answer in behaviour(request, call):
+            async for answer in behaviour(parse(data), call):
                 yield answer
         except Exception as error:  # noqa: BLE001 - the caller gets a status for everything
             await _abort(context, call, error)

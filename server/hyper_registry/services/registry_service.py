@@ -34,7 +34,7 @@ class RegistryService:
         """Applies a batch as one revision."""
         mutations = parsing.mutations(request.mutations)
         conditions = parsing.preconditions(request.preconditions)
-        return await write(self._engine, request, mutations, _written, call, conditions)
+        return await write(self._engine, request, mutations, _written, call, conditions, True)
 
     # `import` is a keyword of Python.
     async def import_(self, requests: AsyncIterator[api.ImportRequest], call: Call) -> Stream:
@@ -104,6 +104,7 @@ def _batch(request: api.ImportRequest, before: int, call: Call) -> WriteRequest:
         key=key,
         body_hash=body_hash(request) if key else b"",
         bulk=True,
+        is_batch=True,
     )
 
 

@@ -28,6 +28,7 @@ async def write(
     respond: Callable[[Decision], bytes],
     call: Call,
     preconditions: Sequence[Precondition] = (),
+    is_batch: bool = False,
 ) -> bytes:
     """Waits until a mutating call is durable; answers what `respond` made."""
     key = result_key(call, request.idempotency_key)
@@ -42,6 +43,7 @@ async def write(
             key,
             body_hash(request) if key else b"",
             request.dry_run,
+            is_batch=is_batch,
         )
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from dataclasses import dataclass, field, replace
 
@@ -173,46 +174,52 @@ IDS = tuple("abcdefgh")
 ENTITY_TYPES = ("plugin", "service", "feature")
 EDGE_TYPES = ("depends_on", "requires", "belongs_to")
 
-_entity_fields = st.fixed_dictionaries(
-    {},
-    optional={
-        "name": st.sampled_from(("x", "xy", "xyz", "y", "")).map(lambda name: name or "z"),
-        "status": st.integers(1, 3),
-        "health": st.integers(1, 2),
-        "labels": st.dictionaries(st.sampled_from("kl"), st.sampled_from("01"), max_size=2),
-        "metadata": st.sampled_from((b"", struct(feature="a"), struct(feature="b", other=1.5))),
-    },
-)
-_op = st.one_of(
-    st.tuples(
-        st.just("entity"), st.sampled_from(IDS), st.sampled_from(ENTITY_TYPES), _entity_fields
-    ),
-    st.tuples(
-        st.just("edge"),
-        st.sampled_from(IDS),
-        st.sampled_from(IDS),
-        st.sampled_from(EDGE_TYPES),
-        st.booleans(),
-    ),
-    st.tuples(st.just("drop entity"), st.sampled_from(IDS)),
-    st.tuples(st.just("drop edge"), st.integers(0, 30)),
-    st.tuples(st.just("publish")),
-    st.tuples(st.just("publish")),
-    st.tuples(st.just("abandon")),
-)
+_NAMES = ("x", "xy", "xyz", "y")
+_METADATA = (b"", struct(feature="a"), struct(feature="b", other=1.5))
 
 
 @st.composite
 def worlds(draw: st.DrawFn) -> World:
-    """A world of some entities that were linked, changed, deleted and made again."""
+    """A world of a few entities that were linked, changed, deleted and made again, densely.
+
+    Drawn by number, since choices drawn one by one make worlds in which little happens.
+    """
+    chance = random.Random(draw(st.integers(0, 1 << 32)))
     world = World()
     for entity_id in IDS[: draw(st.integers(2, len(IDS)))]:
-        world.put_entity(entity_id, type=draw(st.sampled_from(ENTITY_TYPES)), version=entity_id)
+        apply(world, ("entity", entity_id, chance.choice(ENTITY_TYPES), {}))
     world.publish()
-    for op in draw(st.lists(_op, max_size=60)):
-        apply(world, op)
+    for _ in range(draw(st.integers(0, 120))):
+        apply(world, _something(chance))
     world.publish()
     return world
+
+
+def _something(chance: random.Random) -> tuple[object, ...]:
+    """One thing to do: mostly links, less often what takes them away."""
+    entity_id = chance.choice(IDS)
+    match chance.choices(range(6), (10, 24, 1, 4, 4, 2))[0]:
+        case 0:
+            fields: dict[str, object] = {
+                "name": chance.choice(_NAMES),
+                "status": chance.randint(1, 3),
+                "health": chance.randint(1, 2),
+                "labels": {key: chance.choice("01") for key in "kl" if chance.random() < 0.5},
+                "metadata": chance.choice(_METADATA),
+            }
+            kept = {key: value for key, value in fields.items() if chance.random() < 0.5}
+            return "entity", entity_id, chance.choice(ENTITY_TYPES), kept
+        case 1:
+            other, type_ = chance.choice(IDS), chance.choice(EDGE_TYPES)
+            return "edge", entity_id, other, type_, chance.random() < 0.3
+        case 2:
+            return "drop entity", entity_id
+        case 3:
+            return "drop edge", chance.randrange(1 << 16)
+        case 4:
+            return ("publish",)
+        case _:
+            return ("abandon",)
 
 
 def apply(world: World, op: tuple[object, ...]) -> None:

@@ -91,6 +91,7 @@ def request(
         options.pop("method", "Write"),
         key=ResultKey("", "Write", key) if key else None,
         body_hash=body,
+        is_batch=len(mutations) > 1,
         **options,
     )
 

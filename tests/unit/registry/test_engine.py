@@ -98,6 +98,7 @@ async def test_how_far_back_is_kept() -> None:
 async def test_sweeping(monkeypatch: pytest.MonkeyPatch) -> None:
     """From time to time the floor moves up, and what lies below it and is not pinned goes."""
     monkeypatch.setattr(engines, "_SWEEP_SECONDS", 0.01)
+    monkeypatch.setattr(engines, "_SWEEP_LEAST", 0)
     now = [1_000_000 * SECOND]
     store = MemoryStore()
     engine = Engine(store, Retention(seconds=1000, changes=2), clock=lambda: now[0])

@@ -115,18 +115,18 @@ def test_numbers_that_json_lacks(number: float) -> None:
 
 
 @pytest.mark.parametrize("lists", [False, True])
-def test_metadata_is_nested_32_deep_at_most(lists: bool) -> None:
-    """32 levels of objects and lists are taken, 33 refused."""
-    parsing.new_entity(entity(metadata=nested(32, lists)))
-    parsing.new_relationship(relationship(metadata=nested(32, lists)))
-    [field] = refused(parsing.new_entity, entity(metadata=nested(33, lists)))
+def test_metadata_is_nested_24_deep_at_most(lists: bool) -> None:
+    """24 levels of objects and lists are taken, 25 refused."""
+    parsing.new_entity(entity(metadata=nested(24, lists)))
+    parsing.new_relationship(relationship(metadata=nested(24, lists)))
+    [field] = refused(parsing.new_entity, entity(metadata=nested(25, lists)))
     assert field.startswith("metadata.a")
 
 
 def test_the_deepest_metadata_passes_through_every_message() -> None:
     """What the limit allows can be parsed in the message that holds it deepest."""
     request = registry_service_pb2.WriteRequest()
-    request.mutations.add().update_entity.entity.CopyFrom(entity(metadata=nested(32)))
+    request.mutations.add().update_entity.entity.CopyFrom(entity(metadata=nested(24)))
     data = request.SerializeToString()
     assert registry_service_pb2.WriteRequest.FromString(data) == request
     assert len(parsing.mutations(request.mutations)) == 1

@@ -165,7 +165,7 @@ class Entity(_message.Message):
     """Output only. The revision that created it."""
     @_builtins.property
     def metadata(self) -> _struct_pb2.Struct:
-        """Optional. Anything else that is known of it: at most 256 KiB, nested at most 32 deep, every
+        """Optional. Anything else that is known of it: at most 256 KiB, nested at most 24 deep, every
         number finite.
         """
 

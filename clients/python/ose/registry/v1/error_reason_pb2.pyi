@@ -26,7 +26,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Never sent."""
     ERROR_REASON_INVALID_FIELD: _ErrorReason.ValueType  # 1
     """A field of the request is malformed. Code INVALID_ARGUMENT, with a `google.rpc.BadRequest` that
-    names every such field and what was expected.
+    names such fields, the first of them if they are very many, and what was expected.
 
         {"reason": "INVALID_FIELD", "domain": "registry.ose", "metadata": {"field": "entity.id"}}
     """
@@ -183,7 +183,7 @@ ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 """Never sent."""
 ERROR_REASON_INVALID_FIELD: ErrorReason.ValueType  # 1
 """A field of the request is malformed. Code INVALID_ARGUMENT, with a `google.rpc.BadRequest` that
-names every such field and what was expected.
+names such fields, the first of them if they are very many, and what was expected.
 
     {"reason": "INVALID_FIELD", "domain": "registry.ose", "metadata": {"field": "entity.id"}}
 """
