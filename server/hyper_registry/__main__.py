@@ -25,8 +25,19 @@ def _load_file(context: click.Context, _option: click.Parameter, value: Path | N
         raise click.ClickException(str(error)) from None
 
 
+_HELP = """Serve a registry until SIGTERM or SIGINT.
+
+\b
+Examples:
+  nexus-registry serve
+  nexus-registry serve --database /data/registry.db --grpc-address 127.0.0.1:50051
+  REGISTRY_DB=memory:// nexus-registry serve
+"""
+
+
 @click.command(
     "serve",
+    help=_HELP,
     context_settings={"auto_envvar_prefix": "REGISTRY", "show_default": True},
     epilog="A flag is stronger than the environment, and that is stronger than the file.",
 )
@@ -99,13 +110,7 @@ def _load_file(context: click.Context, _option: click.Parameter, value: Path | N
 )
 @click.version_option(__version__, prog_name="nexus-registry serve")
 def serve(**options: Any) -> None:
-    r"""Serve a registry until SIGTERM or SIGINT.
-
-    \b
-    nexus-registry serve
-    nexus-registry serve --database /data/registry.db --grpc-address 127.0.0.1:50051
-    REGISTRY_DB=memory:// nexus-registry serve
-    """
+    """Serves until SIGTERM or SIGINT."""
     # Imported here, so that --help and mistakes are answered at once.
     from hyper_registry import logs
     from hyper_registry.app import run

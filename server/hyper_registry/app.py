@@ -15,7 +15,12 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from hyper_registry import __version__
-from hyper_registry.config import Config, ConfigError, split_address
+from hyper_registry.config import (
+    Config,
+    ConfigError,
+    make_default_directory,
+    split_address,
+)
 from hyper_registry.query.kernels import warm_up
 from hyper_registry.registry.engine import Engine, Retention
 from hyper_registry.services.admin_service import AdminService
@@ -96,6 +101,7 @@ class Server:
         _log.info("stopped")
 
     async def _start(self, config: Config) -> None:
+        make_default_directory(config.database)
         engine = self.engine = Engine(
             open_store(config.database),
             Retention(config.retention_seconds, config.retention_changes),

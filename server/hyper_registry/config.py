@@ -89,6 +89,18 @@ def default_database() -> str:
     return str(Path(platformdirs.user_data_dir("ose-registry", appauthor=False), "registry.db"))
 
 
+def make_default_directory(database: str) -> None:
+    """Makes the directory of the default database; any other one is its owner's to make.
+
+    Raises ConfigError.
+    """
+    if database == default_database():
+        try:
+            Path(database).parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"{Path(database).parent}: {error.strerror}") from None
+
+
 def read_file(path: Path, known: Mapping[str, object]) -> dict[str, Any]:
     """The options in a YAML file, whose keys are those of the flags. Raises ConfigError."""
     try:

@@ -102,7 +102,7 @@ def test_what_the_server_refuses_names_the_field(nexus: Nexus) -> None:
     """Exit code 1, the field and what was expected of it; the same as JSON."""
     refused = nexus("create", "service", "x", "--id", "a/b")
     assert refused.exit_code == 1
-    assert "id" in refused.stderr.splitlines()[1]
+    assert "entity.id: " in refused.stderr
     status = json.loads(nexus("create", "service", "x", "--id", "a/b", "-o", "json").stderr)
     assert status["code"] == 3
     assert status["details"][0]["reason"] == "INVALID_FIELD"

@@ -129,10 +129,11 @@ def _of_registry_error(error: RegistryError, server: str) -> Failure:
     if hint := _HINTS.get(error.reason_text):
         message = f"{message} ({hint})"
     message = " ".join(message.split())
+    details = [f"{found.field}: {found.description}" for found in error.field_violations]
     return Failure(
         message,
         _EXIT_OF_STATUS.get(error.code.name, ERROR),
-        details=[f"{found.field}: {found.description}" for found in error.field_violations],
+        details=[] if details == [message] else details,
         status=_status(error, message),
     )
 

@@ -25,7 +25,7 @@ from hyper_registry.store.sql import SqlStore
 
 _BUSY_SECONDS = 5.0
 _CACHED_STATEMENTS = 512
-_WAL_PAGES = 8_000
+_WAL_PAGES = 4_000
 _WAL_BYTES = 64 << 20
 _CHECKPOINT_SECONDS = 0.25
 _CACHE_KIB = 64 << 10
