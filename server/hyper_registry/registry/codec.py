@@ -44,7 +44,9 @@ def encode_entity(entity: Entity) -> bytes:
     message.revision = entity.revision
     message.create_revision = entity.create_revision
     if entity.labels:
-        message.labels.update(entity.labels)
+        labels = message.labels
+        for key, value in entity.labels.items():
+            labels[key] = value
     if entity.metadata:
         message.metadata.ParseFromString(entity.metadata)
     _stamp(message, entity.created_at, entity.updated_at)

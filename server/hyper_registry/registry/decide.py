@@ -6,8 +6,9 @@ mutation and the next request are decided against them; a request that fails is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 from hyper_registry.model.entity import Entity
 from hyper_registry.model.errors import (
@@ -97,7 +98,8 @@ class Decider:
                 self._require(condition)
             for number, mutation in enumerate(request.mutations):
                 try:
-                    yield from self._apply(mutation)
+                    if (rest := _APPLY[type(mutation)](self, mutation)) is not None:
+                        yield from rest
                 except RegistryError as error:
                     if request.is_batch:
                         raise _numbered(error, number, mutation) from error
@@ -116,30 +118,10 @@ class Decider:
         revision = self.revision if self.changes and not dry_run else base
         return Decision(revision, tuple(self.changes), tuple(self.results))
 
-    def _apply(self, mutation: Mutation) -> Iterator[None]:
-        match mutation:
-            case CreateEntity():
-                self._create_entity(mutation.entity)
-            case PutEntity():
-                self._put_entity(mutation)
-            case UpdateEntity():
-                self._update_entity(mutation)
-            case DeleteEntity():
-                yield from self._delete_entity(mutation)
-            case CreateRelationship():
-                self._create_relationship(mutation.relationship)
-            case PutRelationship():
-                self._put_relationship(mutation.relationship)
-            case UpdateRelationship():
-                self._update_relationship(mutation)
-            case DeleteRelationship():
-                self._delete_relationship(mutation)
-            case Compact():
-                self._compact(mutation)
-
     # Entities
 
-    def _create_entity(self, entity: Entity) -> None:
+    def _create_entity(self, mutation: CreateEntity) -> None:
+        entity = mutation.entity
         if entity.id and self._entity(entity.id) is not None:
             raise IdTaken(entity.id)
         self._write_entity(entity, None, None)
@@ -152,7 +134,7 @@ class Decider:
             else self.view.named(wanted.type, wanted.name, wanted.version)
         )
         if record is None:
-            self._create_entity(wanted)
+            self._write_entity(wanted, None, None)
             return
         before = codec.decode_entity(record)
         _refuse_new_type(before, wanted)
@@ -228,19 +210,24 @@ class Decider:
 
     # Relationships
 
-    def _create_relationship(self, relationship: Relationship) -> None:
+    def _create_relationship(self, mutation: CreateRelationship) -> None:
+        relationship = mutation.relationship
         if relationship.id and self._relationship(relationship.id) is not None:
             raise IdTaken(relationship.id)
+        self._refuse_taken(relationship)
         self._write_relationship(relationship, None, None)
 
-    def _put_relationship(self, wanted: Relationship) -> None:
+    def _put_relationship(self, mutation: PutRelationship) -> None:
+        wanted = mutation.relationship
         record = (
             self._relationship(wanted.id)
             if wanted.id
             else self.view.find_relationship(wanted.source_id, wanted.target_id, wanted.type)
         )
         if record is None:
-            self._create_relationship(wanted)
+            if wanted.id:
+                self._refuse_taken(wanted)
+            self._write_relationship(wanted, None, None)
             return
         before = codec.decode_relationship(record)
         _refuse_new_ends(before, wanted)
@@ -290,10 +277,12 @@ class Decider:
 
     def _check_ends(self, relationship: Relationship) -> None:
         entities = self.view.generation.entities
-        for field in ("source_id", "target_id"):
-            end = getattr(relationship, field)
-            if entities.living(end) < 0:
-                raise EndpointMissing(field, end)
+        if entities.living(relationship.source_id) < 0:
+            raise EndpointMissing("source_id", relationship.source_id)
+        if entities.living(relationship.target_id) < 0:
+            raise EndpointMissing("target_id", relationship.target_id)
+
+    def _refuse_taken(self, relationship: Relationship) -> None:
         taken = self.view.find_relationship(
             relationship.source_id, relationship.target_id, relationship.type
         )
@@ -379,6 +368,21 @@ class Decider:
         outcome = Outcome.CREATED if before is None else Outcome.UPDATED
         self.changes.append(Change(kind, action, resource_id, ordinal, before, after))
         self.results.append(Result(outcome, is_relationship, after))
+
+
+# By type, since this is looked up for every mutation, and a match statement asks one by one. What
+# takes long answers an iterator, to be run a little at a time.
+_APPLY: dict[type[Mutation], Callable[[Decider, Any], Iterator[None] | None]] = {
+    CreateEntity: Decider._create_entity,
+    PutEntity: Decider._put_entity,
+    UpdateEntity: Decider._update_entity,
+    DeleteEntity: Decider._delete_entity,
+    CreateRelationship: Decider._create_relationship,
+    PutRelationship: Decider._put_relationship,
+    UpdateRelationship: Decider._update_relationship,
+    DeleteRelationship: Decider._delete_relationship,
+    Compact: Decider._compact,
+}
 
 
 def _merge_entity(before: Entity, wanted: Entity, paths: Iterable[str]) -> Entity:

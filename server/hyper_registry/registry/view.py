@@ -305,6 +305,15 @@ def add_labels(
     """Adds a row to the postings of the labels that it did not have before."""
     for key, value in labels.items():
         if before.get(key) != value:
-            postings.setdefault((key, value), array("q")).append(row)
+            _post(postings, (key, value), row)
             if key not in before:
-                postings.setdefault((key, None), array("q")).append(row)
+                _post(postings, (key, None), row)
+
+
+def _post(
+    postings: dict[tuple[str, str | None], array[int]], key: tuple[str, str | None], row: int
+) -> None:
+    posting = postings.get(key)
+    if posting is None:
+        posting = postings[key] = array("q")
+    posting.append(row)

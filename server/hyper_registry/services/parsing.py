@@ -102,8 +102,10 @@ def new_relationship(message: relationship_pb2.Relationship) -> Relationship:
 
 def put_entity(message: entity_pb2.Entity) -> PutEntity:
     """An entity to create or replace; what it leaves out of its state is kept."""
-    set_fields = {descriptor.name for descriptor, _ in message.ListFields()}
-    return PutEntity(new_entity(message), _KEPT_IF_UNSET - set_fields)
+    keeps = _KEPT_IF_UNSET
+    if message.status or message.health or message.regions:
+        keeps = frozenset(field for field in keeps if not getattr(message, field))
+    return PutEntity(new_entity(message), keeps)
 
 
 def update_entity(

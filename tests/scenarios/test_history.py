@@ -1,0 +1,40 @@
+"""Many clients at once, on each store: every promise holds of what they were told."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.support.history import read_log
+from tests.support.servers import serving
+from tests.support.validators import judge
+from tests.support.workload import Workload
+
+SECONDS = float(os.environ.get("HISTORY_SECONDS", "4"))
+
+
+def seed() -> int:
+    """Of HISTORY_SEED, else another one in each run; printed where it fails."""
+    chosen = int(os.environ.get("HISTORY_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
+    print(f"HISTORY_SEED={chosen}")  # noqa: T201 - pytest shows it where a test fails
+    return chosen
+
+
+@pytest.mark.parametrize("store", ["memory", "sqlite"])
+async def test_every_promise_holds(store: str, tmp_path: Path) -> None:
+    """C1 to C7, W1 to W11, G1 and G3, of a run of writers, readers, watchers and a compaction."""
+    database = "memory://" if store == "memory" else tmp_path / "registry.db"
+    async with serving(database) as running:
+        workload = Workload(running.stubs, seed())
+        await workload.run(SECONDS)
+        history = workload.history
+        history.log = await read_log(running.server.engine.store)
+    assert judge(history) == {}
+    # And it was a run that says something.
+    outcomes = {operation.outcome for operation in history.operations}
+    assert {"ok", "refused"} <= outcomes
+    assert history.log.head > 100
+    assert len(history.operations) > 400

@@ -1,0 +1,301 @@
+"""What clients asked and were told, and what the log has: the material of the validators.
+
+A history is recorded at the clients, with the time at which each call began and ended, and is
+completed with the log as the store has it. The log is the truth that answers are held against: it is
+read past the server's view, feed and watches, so that a mistake of theirs shows.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import grpc
+from google.protobuf.message import Message
+
+from hyper_registry.model.revision import Action, Commit, Kind, Position
+from hyper_registry.store.base import Store
+from ose.registry.client import RegistryError
+from ose.registry.v1.entity_pb2 import Entity
+from ose.registry.v1.relationship_pb2 import Relationship
+from ose.registry.v1.watch_service_pb2 import WatchRequest, WatchResponse
+
+Record = Entity | Relationship
+Key = tuple[Kind, str]
+"""A resource: its kind and its id."""
+
+_NOT_TOLD = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.UNKNOWN,
+    grpc.StatusCode.INTERNAL,
+}
+
+
+@dataclass(eq=False)
+class Operation:
+    """One call: what was asked, what was told, and when.
+
+    `answer` is the response; of Export and Import the list of responses. `group` is shared by the
+    pages of one listing or graph answer. `key` is the request's idempotency key.
+    """
+
+    number: int
+    client: str
+    method: str
+    request: Any
+    request_id: str
+    began: float
+    group: int = 0
+    ended: float = math.inf
+    answer: Any = None
+    error: RegistryError | None = None
+
+    @property
+    def outcome(self) -> Literal["ok", "refused", "unknown"]:
+        """Whether it was done, was refused for good, or nobody can tell."""
+        if self.error is None:
+            return "unknown" if self.answer is None else "ok"
+        return "unknown" if self.error.code in _NOT_TOLD else "refused"
+
+    @property
+    def key(self) -> str:
+        """The idempotency key; empty without one."""
+        return str(getattr(self.request, "idempotency_key", ""))
+
+    @property
+    def is_write(self) -> bool:
+        """Whether it is to change something."""
+        return self.method in WRITES and not getattr(self.request, "dry_run", False)
+
+    @property
+    def revision(self) -> int:
+        """The revision that an answer is of, or that a write got; 0 if it does not say."""
+        answer = self.answer
+        if isinstance(answer, list):
+            return max((part.revision for part in answer), default=0)
+        return int(answer.revision) if answer is not None else 0
+
+    def records(self) -> Iterator[Record]:
+        """Every record in the answer."""
+        for answer in self.answer if isinstance(self.answer, list) else [self.answer]:
+            if isinstance(answer, Entity | Relationship):
+                yield answer
+                continue
+            for name in ("entities", "relationships", "nodes", "edges"):
+                yield from (r for r in getattr(answer, name, ()) if not isinstance(r, str))
+            for result in getattr(answer, "results", ()):
+                if kind := result.WhichOneof("resource"):
+                    yield getattr(result, kind)
+
+    def __str__(self) -> str:
+        told = self.error if self.error is not None else type(self.answer).__name__
+        request = " ".join(str(self.request).split())[:200]
+        return f"{self.client} {self.method}({request}) [{self.request_id}] -> {told}"
+
+
+WRITES = {
+    "CreateEntity", "UpdateEntity", "DeleteEntity", "CreateRelationship", "UpdateRelationship",
+    "DeleteRelationship", "Write", "Import", "Compact",
+}  # fmt: skip
+
+
+@dataclass(eq=False)
+class WatchStream:
+    """One stream of a watcher: its request, and each message with the time when it came.
+
+    `resumed_at` is the revision of the message whose token it continues; -1 if it does not.
+    """
+
+    watcher: str
+    request: WatchRequest
+    began: float
+    resumed_at: int = -1
+    received: list[tuple[float, WatchResponse]] = field(default_factory=list)
+    ended: float = math.inf
+    error: RegistryError | None = None
+
+    @property
+    def messages(self) -> list[WatchResponse]:
+        """What came."""
+        return [message for _, message in self.received]
+
+    @property
+    def reached(self) -> int:
+        """The revision up to which everything has come, by what the stream says."""
+        return max((message.revision for message in self.messages), default=0)
+
+    def __str__(self) -> str:
+        return f"{self.watcher}[{' '.join(str(self.request).split())[:120]}]"
+
+
+@dataclass(frozen=True)
+class Change:
+    """One resource before and after, as the log has it."""
+
+    kind: Kind
+    action: Action
+    id: str
+    ordinal: int
+    before: Any
+    after: Any
+
+    @property
+    def key(self) -> Key:
+        """The resource."""
+        return self.kind, self.id
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One revision of the log; `floor` is the oldest readable revision after it."""
+
+    revision: int
+    time: int
+    request_id: str
+    method: str
+    changes: tuple[Change, ...]
+    floor: int
+
+    def find(self, record: Record) -> Change | None:
+        """The change that made this very record."""
+        return next((change for change in self.changes if change.after == record), None)
+
+
+class Log:
+    """The whole log, and the state at each of its revisions."""
+
+    def __init__(self, commits: Iterable[Commit]) -> None:
+        self.revisions: dict[int, Revision] = {}
+        self.by_request: dict[str, list[Revision]] = defaultdict(list)
+        self._versions: dict[Key, list[tuple[int, Any, int]]] = defaultdict(list)
+        self._states: dict[int, State] = {}
+        floor = 0
+        for commit in commits:
+            changes = tuple(map(_change, commit.changes))
+            for change in changes:
+                if change.kind == Kind.COMPACTION:
+                    floor = change.after
+                else:
+                    entry = (commit.revision, change.after, change.ordinal)
+                    self._versions[change.key].append(entry)
+            revision = Revision(
+                commit.revision, commit.time, commit.request_id, commit.method, changes, floor
+            )
+            self.revisions[commit.revision] = revision
+            self.by_request[commit.request_id].append(revision)
+        self.head = max(self.revisions, default=0)
+        self.floor = floor
+
+    def at(self, key: Key, revision: int) -> Any:
+        """The record of a resource at a revision; None if there was none."""
+        found = self._at(key, revision)
+        return None if found is None else found[1]
+
+    def has(self, record: Record) -> bool:
+        """Whether the log made this very record."""
+        revision = self.revisions.get(record.revision)
+        return revision is not None and revision.find(record) is not None
+
+    def state(self, revision: int) -> State:
+        """Everything that existed at a revision."""
+        if revision not in self._states:
+            living: dict[Kind, list[tuple[int, Any]]] = {Kind.ENTITY: [], Kind.RELATIONSHIP: []}
+            for key in self._versions:
+                found = self._at(key, revision)
+                if found is not None and found[1] is not None:
+                    living[key[0]].append((found[2], found[1]))
+            self._states[revision] = State(
+                *([r for _, r in sorted(rows, key=lambda row: row[0])] for rows in living.values())
+            )
+        return self._states[revision]
+
+    def _at(self, key: Key, revision: int) -> tuple[int, Any, int] | None:
+        versions = self._versions.get(key, [])
+        place = bisect_right(versions, revision, key=lambda version: version[0])
+        return versions[place - 1] if place else None
+
+
+@dataclass(frozen=True)
+class State:
+    """All records of one revision, in order of creation."""
+
+    entities: list[Entity]
+    relationships: list[Relationship]
+
+
+@dataclass
+class History:
+    """All of it. `interval` is how often an idle watch must say something, in seconds."""
+
+    operations: list[Operation] = field(default_factory=list)
+    streams: list[WatchStream] = field(default_factory=list)
+    log: Log = field(default_factory=lambda: Log([]))
+    interval: float = 10.0
+
+    def known(self, moment: float) -> int:
+        """The highest revision that anyone had been told of by then."""
+        times, revisions = self._told()
+        place = bisect_right(times, moment)
+        return revisions[place - 1] if place else 0
+
+    def watchers(self) -> dict[str, list[WatchStream]]:
+        """The streams of each watcher, in order."""
+        found: dict[str, list[WatchStream]] = defaultdict(list)
+        for stream in self.streams:
+            found[stream.watcher].append(stream)
+        return found
+
+    def _told(self) -> tuple[list[float], list[int]]:
+        cached = self.__dict__.get("_told_cache")
+        if cached is None:
+            told = [(o.ended, told_revision(o)) for o in self.operations if o.outcome == "ok"]
+            told += [(at, m.revision) for s in self.streams for at, m in s.received]
+            told.sort()
+            highest, revisions = 0, []
+            for _, revision in told:
+                # What is not in the log cannot be reached: that it was told is for C1 to say.
+                if revision <= self.log.head:
+                    highest = max(highest, revision)
+                revisions.append(highest)
+            cached = self.__dict__["_told_cache"] = ([at for at, _ in told], revisions)
+        return cached  # type: ignore[no-any-return]
+
+
+def told_revision(operation: Operation) -> int:
+    """The highest revision that an answer tells to have happened; 0 if it tells none."""
+    if getattr(operation.request, "dry_run", False):
+        return 0
+    return max(operation.revision, *(r.revision for r in operation.records()), 0)
+
+
+async def read_log(store: Store) -> Log:
+    """The log of an open store."""
+    commits = [part for part, _ in await store.read_log(Position(0), 1 << 40, 1 << 60)]
+    return Log(commits)
+
+
+def _change(change: Any) -> Change:
+    kind = Kind(change.kind)
+    before, after = change.before, change.after
+    if kind == Kind.COMPACTION:
+        return Change(kind, change.action, "", 0, None, int(after))
+    parse = (Entity if kind == Kind.ENTITY else Relationship).FromString
+    return Change(
+        kind,
+        Action(change.action),
+        change.id,
+        change.ordinal,
+        None if before is None else parse(before),
+        None if after is None else parse(after),
+    )
+
+
+def same(left: Sequence[Message], right: Sequence[Message]) -> bool:
+    """Whether two lists of messages are equal."""
+    return len(left) == len(right) and all(a == b for a, b in zip(left, right, strict=True))
