@@ -19,7 +19,7 @@ _FULL = 1_000_000
 def _start(directory: Path, database: Path) -> tuple[float, float, float]:
     """Seconds until it serves, and GiB then and at most until then."""
     begun = time.perf_counter()
-    with harness.registry(directory, database) as server:
+    with harness.registry(directory, database, harness.all_cpus()) as server:
         taken = time.perf_counter() - begun
         program = server.program
         return taken, program.resident_mib() / 1024, program.resident_mib(peak=True) / 1024

@@ -71,18 +71,22 @@ def _leave(_number: int, _frame: object) -> NoReturn:
 # Processors
 
 
+_CPUS = frozenset(os.sched_getaffinity(0))
+
+
 def server_cpus() -> set[int]:
     """Where what is measured runs."""
-    return {min(_cpus())}
+    return {min(_CPUS)}
 
 
 def load_cpus() -> set[int]:
     """Where those run who load it: elsewhere, if there is an elsewhere."""
-    return {max(_cpus())}
+    return {max(_CPUS)}
 
 
-def _cpus() -> set[int]:
-    return os.sched_getaffinity(0)
+def all_cpus() -> set[int]:
+    """Where that runs of which all of the machine is asked."""
+    return set(_CPUS)
 
 
 def load_average() -> float:
@@ -172,11 +176,13 @@ def workspace() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def registry(directory: Path, database: Path | str, *more: str) -> Iterator[Served]:
-    """A registry that serves this database."""
+def registry(
+    directory: Path, database: Path | str, cpus: set[int] | None = None
+) -> Iterator[Served]:
+    """A registry that serves this database, on the servers' processor if not told otherwise."""
     command = [sys.executable, "-m", "hyper_registry", "--database", str(database)]
-    command += ["--grpc-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0", *more]
-    program = Program(command, directory / "registry.log", server_cpus())
+    command += ["--grpc-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0"]
+    program = Program(command, directory / "registry.log", cpus or server_cpus())
     try:
         found = program.wait_for(r'.*"event": ?"serving".*')
         port = int(str(json.loads(found[0])["grpc"]).rpartition(":")[2])
@@ -304,5 +310,5 @@ def table(title: str, rows: Sequence[Row]) -> None:
         held = {True: "yes", False: "**no**", None: "-"}[row.held]
         cells = (row.budget, row.what, row.wanted, row.measured, held, row.detail)
         print(f"| {' | '.join(cells)} |")
-    print(f"\nLoad average at the end: {load_average():.1f} on {len(_cpus())} processors.")
+    print(f"\nLoad average at the end: {load_average():.1f} on {len(_CPUS)} processors.")
     sys.stdout.flush()

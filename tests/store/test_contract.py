@@ -138,9 +138,9 @@ async def test_a_commit_writes_everything(store: Store) -> None:
     made = await write(
         store, [created(row) for row in rows], [created(edge)], entities=rows, relationships=[edge]
     )
-    first = ("a", "plugin", "name of a", "1.0", 1, 1, "ai-ml", '{"a":"ü☃","z":"1"}', 1, 1, 0)
-    second = ("b", "plugin", "name of b", "", 4, 3, "ai-ml", "{}", 1, 1, 1)
-    third = ("r", "a", "b", "depends_on", 1, 2, 2, 0)
+    first = ("a", "plugin", "name of a", "1.0", 1, 1, "ai-ml", '{"a":"ü☃","z":"1"}', 1, 1 << 20)
+    second = ("b", "plugin", "name of b", "", 4, 3, "ai-ml", "{}", 1, (1 << 20) + 1)
+    third = ("r", "a", "b", "depends_on", 1, 2, 2 << 20)
     assert await contents(store) == Contents(
         made.head,
         [(*first, rows[0].record), (*second, rows[1].record)],
@@ -194,7 +194,7 @@ async def test_updates_keep_the_order_of_creation(store: Store) -> None:
     found = await contents(store)
     assert found.ids == ["a", "b", "c"]
     assert found.entities[1][4] == 2
-    assert found.entities[1][8:] == (2, 1, 1, row.record)
+    assert found.entities[1][8:] == (2, (1 << 20) + 1, row.record)
 
 
 async def test_an_id_created_again_goes_to_the_end(store: Store) -> None:

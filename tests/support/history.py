@@ -254,7 +254,11 @@ class History:
     def _told(self) -> tuple[list[float], list[int]]:
         cached = self.__dict__.get("_told_cache")
         if cached is None:
-            told = [(o.ended, told_revision(o)) for o in self.operations if o.outcome == "ok"]
+            told = [
+                (operation.ended, told_revision(operation))
+                for operation in self.operations
+                if operation.outcome == "ok" and all(map(self.log.has, operation.records()))
+            ]
             told += [(at, m.revision) for s in self.streams for at, m in s.received]
             told.sort()
             highest, revisions = 0, []

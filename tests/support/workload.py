@@ -75,8 +75,11 @@ class Workload:
         self._is_over = False
         self._compacted = asyncio.Event()
 
-    async def run(self, seconds: float, compact: bool = True) -> None:
-        """Everyone at once, for so long; then until every watcher has come to the end."""
+    async def run(self, seconds: float, hops: bool = True) -> None:
+        """Everyone at once, for so long; then until every watcher has come to the end.
+
+        Without `hops` no watcher leaves and resumes.
+        """
         clients: list[Coroutine[Any, Any, None]] = [
             *(self._write(number) for number in range(5)),
             self._import(),
@@ -88,11 +91,10 @@ class Workload:
         asyncio.get_running_loop().set_debug(False)
         # What reads whole answers needs something to be there.
         await self._populate()
-        watching = [asyncio.create_task(one) for one in self._watchers()]
+        watching = [asyncio.create_task(one) for one in self._watchers(hops)]
         working = [asyncio.create_task(one) for one in clients]
         await asyncio.sleep(seconds / 2)
-        if compact:
-            await self._compact()
+        await self._compact()
         await asyncio.sleep(seconds / 2)
         self._is_over = True
         await asyncio.gather(*working)
@@ -371,7 +373,7 @@ class Workload:
 
     # Watchers
 
-    def _watchers(self) -> list[Coroutine[Any, Any, None]]:
+    def _watchers(self, hops: bool) -> list[Coroutine[Any, Any, None]]:
         start, tier = self.known, EntityFilter(labels=["tier=1"])
         return [
             self._watch("all", WatchRequest(start_revision=1)),
@@ -385,8 +387,8 @@ class Workload:
                     relationships=RelationshipFilter(types=["depends_on"]), start_revision=start
                 ),
             ),
-            self._watch("hopper", WatchRequest(start_revision=start), hops=True),
-            self._watch("hopper2", WatchRequest(entities=tier, start_revision=start), hops=True),
+            self._watch("hopper", WatchRequest(start_revision=start), hops),
+            self._watch("hopper2", WatchRequest(entities=tier, start_revision=start), hops),
             self._watch("future", WatchRequest(start_revision=start + 60)),
             self._late("compacted", lambda: WatchRequest(start_revision=2)),
             self._late("oldest", lambda: WatchRequest(start_revision=max(1, self.known - 5))),

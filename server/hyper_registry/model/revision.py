@@ -8,6 +8,22 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
+INDEX_BITS = 20
+
+MAX_CREATE_INDEX = (1 << INDEX_BITS) - 1
+"""The last change of a revision that can create something; that leaves room for 8.8e12 revisions.
+"""
+
+
+def ordinal_of(create_revision: int, create_index: int) -> int:
+    """The place in the order of creation of what change `create_index` of a revision created.
+
+    Raises ValueError beyond MAX_CREATE_INDEX.
+    """
+    if create_index > MAX_CREATE_INDEX:
+        raise ValueError(f"change {create_index} of revision {create_revision} cannot create")
+    return create_revision << INDEX_BITS | create_index
+
 
 class Kind(IntEnum):
     """What a change is about. The numbers are stored: never reuse one."""

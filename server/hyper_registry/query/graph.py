@@ -106,7 +106,7 @@ class GraphReader:
             case _:
                 raise TokenInvalid(PAGE_FIELD, "it is not a token of this registry")
         walk = self._paused.pop((question.digest, token.revision, node, edge), None)
-        if walk is None or walk.generation is not self._history.view.generation:
+        if walk is None:
             walk = self._walker.begin(question, token.revision)
         walk.turn(node, edge, limits)
         return walk

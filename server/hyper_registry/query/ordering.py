@@ -15,6 +15,7 @@ from itertools import islice
 import numpy as np
 
 from hyper_registry.model.errors import InvalidArgument
+from hyper_registry.model.revision import INDEX_BITS
 from hyper_registry.model.rules import shown
 from hyper_registry.query.selection import (
     FIRST_CHUNK,
@@ -26,7 +27,7 @@ from hyper_registry.query.selection import (
     in_chunks,
 )
 from hyper_registry.registry.columns import Ints
-from hyper_registry.registry.table import BORN, INDEX_BITS, ORDINAL
+from hyper_registry.registry.table import BORN, ORDINAL
 
 _FEW = 4096
 _NAMES = 512

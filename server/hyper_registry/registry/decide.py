@@ -18,6 +18,7 @@ from hyper_registry.model.errors import (
     HasRelationships,
     IdTaken,
     InvalidArgument,
+    LimitExceeded,
     NameTaken,
     PreconditionFailed,
     RegistryError,
@@ -26,7 +27,7 @@ from hyper_registry.model.errors import (
     RevisionMismatch,
 )
 from hyper_registry.model.relationship import Relationship
-from hyper_registry.model.revision import Action, Change, Kind
+from hyper_registry.model.revision import MAX_CREATE_INDEX, Action, Change, Kind, ordinal_of
 from hyper_registry.model.rules import check_entity, check_relationship, new_id
 from hyper_registry.registry import codec
 from hyper_registry.registry.mutations import (
@@ -49,11 +50,10 @@ from hyper_registry.registry.mutations import (
     UpdateRelationship,
     WriteRequest,
 )
-from hyper_registry.registry.table import INDEX_BITS, Table
+from hyper_registry.registry.table import Table
 from hyper_registry.registry.view import Tally, View
 from hyper_registry.store.base import EntityRow, RelationshipRow
 
-_INDEX = (1 << INDEX_BITS) - 1
 _CASCADE_STEP = 256
 
 _OPERATIONS: dict[type[Mutation], str] = {
@@ -171,7 +171,7 @@ class Decider:
         self._log(Kind.ENTITY, entity.id, ordinal, old, record, False)
         self.tally.entities.append((before, entity))
         self.entities[entity.id] = EntityRow(
-            entity, ordinal & _INDEX, described.feature, described.json, record
+            entity, ordinal & MAX_CREATE_INDEX, described.feature, described.json, record
         )
 
     def _delete_entity(self, mutation: DeleteEntity) -> Iterator[None]:
@@ -272,7 +272,7 @@ class Decider:
         if before is None:
             self.tally.relationships.append((relationship.type, 1))
         self.relationships[relationship.id] = RelationshipRow(
-            relationship, ordinal & _INDEX, described.json, record
+            relationship, ordinal & MAX_CREATE_INDEX, described.json, record
         )
 
     def _check_ends(self, relationship: Relationship) -> None:
@@ -352,7 +352,10 @@ class Decider:
 
     def _ordinal(self, table: Table, resource_id: str, created: bool) -> int:
         if created:
-            return self.revision << INDEX_BITS | len(self.changes)
+            index = len(self.changes)
+            if index > MAX_CREATE_INDEX:
+                raise LimitExceeded("mutations", "max_changes", MAX_CREATE_INDEX, index)
+            return ordinal_of(self.revision, index)
         return table.ordinal(table.ids[resource_id])
 
     def _log(

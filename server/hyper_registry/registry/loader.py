@@ -19,10 +19,10 @@ from sortedcontainers import SortedList
 
 from hyper_registry.model.entity import Entity
 from hyper_registry.model.relationship import Relationship
-from hyper_registry.model.revision import Action, Commit, Head, Kind
+from hyper_registry.model.revision import INDEX_BITS, Action, Commit, Head, Kind
 from hyper_registry.registry import codec
 from hyper_registry.registry.columns import Ints
-from hyper_registry.registry.table import INDEX_BITS, SIZE_CODES, Table, frame
+from hyper_registry.registry.table import SIZE_CODES, Table, frame
 from hyper_registry.registry.view import (
     View,
     add_labels,
@@ -90,7 +90,7 @@ async def _load_entities(view: View, snapshot: Snapshot, past: _Past) -> None:
         ended[dead.ordinal] = table.add_row(dead.id, dead.ordinal, code)
 
     async for columns in snapshot.entities():
-        ordinals = _ordinals(columns.create_revisions, columns.create_indexes)
+        ordinals = _ints(columns.ordinals, len(columns.ordinals))
         for start, end in _parts(ordinals, lives, add_row):
             first = _extend_entities(view, columns, ordinals, slice(start, end))
             rows = range(first, first + end - start)
@@ -164,7 +164,7 @@ async def _load_relationships(view: View, snapshot: Snapshot, past: _Past) -> No
         ended[dead.ordinal] = table.add_row(dead.id, dead.ordinal, code)
 
     async for columns in snapshot.relationships():
-        ordinals = _ordinals(columns.create_revisions, columns.create_indexes)
+        ordinals = _ints(columns.ordinals, len(columns.ordinals))
         for start, end in _parts(ordinals, lives, add_row):
             _extend_relationships(view, columns, ordinals, slice(start, end))
         await asyncio.sleep(0)
@@ -255,10 +255,6 @@ def _parts(
         start = end
     if len(ordinals) > start:
         yield start, len(ordinals)
-
-
-def _ordinals(revisions: Sequence[int], indexes: Sequence[int]) -> Ints:
-    return _ints(revisions, len(revisions)) << INDEX_BITS | _ints(indexes, len(indexes))
 
 
 def _ints(values: object, count: int) -> Ints:

@@ -25,9 +25,6 @@ SLOT_WIDTH = 6
 ORDINAL, LATEST, TYPE = range(3)
 ROW_WIDTH = 3
 
-INDEX_BITS = 20
-"""An ordinal is `create_revision << INDEX_BITS | create_index`: the order of creation."""
-
 _LOW = (1 << 32) - 1
 
 

@@ -18,9 +18,10 @@ from sortedcontainers import SortedList
 from hyper_registry.model.entity import Entity
 from hyper_registry.model.errors import StoreFull
 from hyper_registry.model.relationship import Relationship
+from hyper_registry.model.revision import ordinal_of
 from hyper_registry.registry.adjacency import Adjacency
 from hyper_registry.registry.codec import ENTITY_TAG, RELATIONSHIP_TAG, metadata
-from hyper_registry.registry.table import INDEX_BITS, Table, frame
+from hyper_registry.registry.table import Table, frame
 
 _ENTITY_ROWS, _ENTITY_SLOTS, _ENTITY_BYTES = 1 << 26, 1 << 27, 1 << 37
 _EDGE_ROWS, _EDGE_SLOTS, _EDGE_BYTES = 1 << 27, 1 << 28, 1 << 38
@@ -178,7 +179,7 @@ class View:
         type_code = self.entity_types.code(entity.type)
         key = identity(entity.type, entity.name, entity.version)
         if before is None:
-            row = self._new_row(table, entity.id, revision << INDEX_BITS | index, type_code)
+            row = self._new_row(table, entity.id, ordinal_of(revision, index), type_code)
         else:
             row = table.ids[entity.id]
             self._kill(table, row, revision)
@@ -209,7 +210,7 @@ class View:
         table, ids = generation.relationships, generation.entities.ids
         type_code = self.relationship_types.code(relationship.type)
         if created:
-            ordinal = revision << INDEX_BITS | index
+            ordinal = ordinal_of(revision, index)
             row = self._new_row(table, relationship.id, ordinal, type_code)
         else:
             row = table.ids[relationship.id]

@@ -89,7 +89,8 @@ class Batch:
 class EntityColumns:
     """A part of the entity table, in order of creation, by columns of equal length.
 
-    `labels` are JSON objects as text. Columns, because a view of millions is built from them.
+    `labels` are JSON objects as text, `ordinals` as `Change.ordinal`. Columns, because a view of
+    millions is built from them.
     """
 
     ids: Sequence[str]
@@ -101,8 +102,7 @@ class EntityColumns:
     features: Sequence[str]
     labels: Sequence[str]
     revisions: Sequence[int]
-    create_revisions: Sequence[int]
-    create_indexes: Sequence[int]
+    ordinals: Sequence[int]
     records: Sequence[bytes]
 
 
@@ -116,8 +116,7 @@ class RelationshipColumns:
     types: Sequence[str]
     bidirectional: Sequence[int]
     revisions: Sequence[int]
-    create_revisions: Sequence[int]
-    create_indexes: Sequence[int]
+    ordinals: Sequence[int]
     records: Sequence[bytes]
 
 

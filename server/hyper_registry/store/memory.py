@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from hyper_registry.model.errors import RevisionCompacted, StoreUnavailable
-from hyper_registry.model.revision import Commit, Head, Position
+from hyper_registry.model.revision import Commit, Head, Position, ordinal_of
 from hyper_registry.store.base import (
     Batch,
     EntityColumns,
@@ -326,8 +326,7 @@ def _entity_values(row: EntityRow) -> tuple[object, ...]:
         row.feature,
         labels_json(entity.labels),
         entity.revision,
-        entity.create_revision,
-        row.create_index,
+        ordinal_of(entity.create_revision, row.create_index),
         row.record,
     )
 
@@ -341,7 +340,6 @@ def _relationship_values(row: RelationshipRow) -> tuple[object, ...]:
         relationship.type,
         int(relationship.bidirectional),
         relationship.revision,
-        relationship.create_revision,
-        row.create_index,
+        ordinal_of(relationship.create_revision, row.create_index),
         row.record,
     )

@@ -20,13 +20,9 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
+from hyper_registry.model.revision import INDEX_BITS, MAX_CREATE_INDEX
+
 SCHEMA_VERSION = 1
-
-_INDEX_BITS = 20
-
-MAX_CREATE_INDEX = (1 << _INDEX_BITS) - 1
-"""The last change of a revision that can create something; that leaves room for 8.8e12 revisions.
-"""
 
 # Only INTEGER can be SQLite's rowid, and there it is 64 bits wide.
 _INT64 = BigInteger().with_variant(Integer, "sqlite")
@@ -54,16 +50,9 @@ def _creation() -> list[Column[int]]:
     """The key that rows are stored by: reading in order of creation is reading in file order."""
     return [
         _key("ordinal"),
-        Column("create_revision", _INT64, Computed(f"ordinal >> {_INDEX_BITS}")),
+        Column("create_revision", _INT64, Computed(f"ordinal >> {INDEX_BITS}")),
         Column("create_index", _INT64, Computed(f"ordinal & {MAX_CREATE_INDEX}")),
     ]
-
-
-def ordinal(create_revision: int, create_index: int) -> int:
-    """The key of a row, in order of creation. Raises ValueError beyond MAX_CREATE_INDEX."""
-    if create_index > MAX_CREATE_INDEX:
-        raise ValueError(f"change {create_index} of revision {create_revision} cannot create")
-    return create_revision << _INDEX_BITS | create_index
 
 
 entities = Table(

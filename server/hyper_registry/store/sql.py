@@ -54,8 +54,7 @@ _ENTITIES = select(
     _entity.feature,
     _entity.labels,
     _entity.revision,
-    _entity.create_revision,
-    _entity.create_index,
+    _entity.ordinal,
     _entity.record,
 ).order_by(_entity.ordinal)
 
@@ -66,8 +65,7 @@ _RELATIONSHIPS = select(
     _relationship.type,
     _relationship.bidirectional,
     _relationship.revision,
-    _relationship.create_revision,
-    _relationship.create_index,
+    _relationship.ordinal,
     _relationship.record,
 ).order_by(_relationship.ordinal)
 

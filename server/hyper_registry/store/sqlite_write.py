@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Table
 
 from hyper_registry.model.errors import StoreUnavailable
-from hyper_registry.model.revision import Commit
+from hyper_registry.model.revision import Commit, ordinal_of
 from hyper_registry.store import schema
 from hyper_registry.store.base import (
     Batch,
@@ -232,7 +232,7 @@ def _add_entity(values: list[Any], row: EntityRow) -> None:
     entity = row.entity
     # int(): the driver is slow with subclasses of int, as enums are.
     values += (
-        schema.ordinal(entity.create_revision, row.create_index),
+        ordinal_of(entity.create_revision, row.create_index),
         entity.id,
         entity.type,
         entity.name,
@@ -253,7 +253,7 @@ def _add_entity(values: list[Any], row: EntityRow) -> None:
 def _add_relationship(values: list[Any], row: RelationshipRow) -> None:
     relationship = row.relationship
     values += (
-        schema.ordinal(relationship.create_revision, row.create_index),
+        ordinal_of(relationship.create_revision, row.create_index),
         relationship.id,
         relationship.source_id,
         relationship.target_id,
