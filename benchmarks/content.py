@@ -18,7 +18,7 @@ import numpy.typing as npt
 from benchmarks.harness import BUILD, ROOT
 from hyper_registry.model.entity import Entity
 from hyper_registry.model.relationship import Relationship
-from hyper_registry.model.revision import Action, Change, Commit, Head, Kind, sealed
+from hyper_registry.model.revision import Action, Change, Commit, Head, Kind, ordinal_of, sealed
 from hyper_registry.registry import codec
 from hyper_registry.store import open_store
 from hyper_registry.store.base import Batch, EntityRow, RelationshipRow, Store
@@ -29,7 +29,6 @@ from ose.registry.v1 import entity_pb2, mutation_pb2, relationship_pb2
 T = TypeVar("T")
 
 _BATCH = 20_000
-_INDEX_BITS = 20
 _SECTIONS = ("libs", "utils", "python", "devel", "net", "admin", "science", "doc")
 _METHOD = "ose.registry.v1.RegistryService/Write"
 
@@ -253,7 +252,7 @@ async def _write_updates(store: Store, rows: Sequence[EntityRow]) -> None:
         now = _now(head)
         changed = replace(old.entity, revision=head.revision + 1, updated_at=now)
         record = codec.encode_entity(changed)
-        ordinal = changed.create_revision << _INDEX_BITS | row.create_index
+        ordinal = ordinal_of(changed.create_revision, row.create_index)
         change = Change(Kind.ENTITY, Action.UPDATE, changed.id, ordinal, old.record, record)
         commit, head = _next(head, now, change, keep=True)
         commits.append(commit)
@@ -262,7 +261,7 @@ async def _write_updates(store: Store, rows: Sequence[EntityRow]) -> None:
 
 
 def _created(kind: Kind, identifier: str, revision: int, record: bytes) -> Change:
-    return Change(kind, Action.CREATE, identifier, revision << _INDEX_BITS, None, record)
+    return Change(kind, Action.CREATE, identifier, ordinal_of(revision, 0), None, record)
 
 
 def _next(head: Head, now: int, change: Change, keep: bool = False) -> tuple[Commit, Head]:

@@ -1,7 +1,7 @@
 """The validators at work: servers that break one promise each, and who objects.
 
-Each build has one component replaced by one that makes a plausible mistake. Exactly the validator of
-the promise that it breaks must object.
+Each build has one component replaced by one that makes a plausible mistake. Exactly the validator
+of the promise that it breaks must object.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Self
 import pytest
 
 from hyper_registry import app
+from hyper_registry.model import revision
 from hyper_registry.model.errors import StoreFull
 from hyper_registry.model.revision import Commit
 from hyper_registry.query import listing
@@ -38,7 +39,7 @@ from hyper_registry.watch.stream import Watch
 from ose.registry.v1 import entity_service_pb2, registry_service_pb2
 from ose.registry.v1.entity_pb2 import Entity
 from ose.registry.v1.watch_service_pb2 import EventType, WatchRequest, WatchResponse
-from tests.support.history import read_log
+from tests.support.history import History, WatchStream, read_log
 from tests.support.servers import serving
 from tests.support.validators import VALIDATORS, judge
 from tests.support.workload import Workload
@@ -98,9 +99,7 @@ def loses_commits_in_a_crash(patch: Patch) -> None:
             disk = self._lost
             del disk.log[-3:]
             last = disk.log[-1]
-            disk.head = replace(
-                disk.head, revision=last.revision, time=last.time, hash=last.hash
-            )
+            disk.head = replace(disk.head, revision=last.revision, time=last.time, hash=last.hash)
 
     patch.setattr(Store, "type", Unsynced)
 
@@ -177,10 +176,10 @@ def mixes_revisions_in_a_batch(patch: Patch) -> None:
 @breaks("C3")
 def stops_the_clock(patch: Patch) -> None:
     """Commit times do not rise: the clock's word is taken as it is."""
-    sealed = committer.sealed
+    sealed = revision.sealed
 
-    def unordered(before: bytes, revision: int, time: int, *rest: Any) -> Commit:
-        return sealed(before, revision, time - time % 500_000, *rest)
+    def unordered(before: bytes, number: int, time: int, *rest: Any) -> Commit:
+        return sealed(before, number, time - time % 500_000, *rest)
 
     patch.setattr(committer, "sealed", unordered)
 
@@ -335,9 +334,7 @@ def drops_changes(patch: Patch) -> None:
         def append(self, commits: Sequence[Commit]) -> None:
             super().append(
                 [
-                    commit
-                    if commit.revision % 7
-                    else replace(commit, changes=commit.changes[:-1])
+                    commit if commit.revision % 7 else replace(commit, changes=commit.changes[:-1])
                     for commit in commits
                 ]
             )
@@ -543,6 +540,18 @@ async def test_the_right_validator_objects(
         if found:
             return
     raise AssertionError(f"{promise} was broken {ATTEMPTS} times, and nobody objected")
+
+
+def test_silence_is_objected_to() -> None:
+    """A stream that says nothing for much longer than its interval: W6, whatever it said before."""
+    message = WatchResponse(revision=3, resume_token="t", mark=WatchResponse.MARK_BOOKMARK)
+    stream = WatchStream("one", WatchRequest(start_revision=4), 0.0)
+    stream.received = [(number / 5, message) for number in range(10)]
+    stream.ended = 2.0
+    history = History(streams=[stream], interval=0.2)
+    assert judge(history) == {}
+    stream.ended = 9.0
+    assert set(judge(history)) == {"W6"}
 
 
 def test_every_promise_has_a_broken_build() -> None:

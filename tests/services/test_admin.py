@@ -12,9 +12,10 @@ import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_reflection.v1alpha import reflection_pb2
 
-from hyper_registry import __version__, app
+from hyper_registry import __version__
 from hyper_registry.app import Server
 from hyper_registry.config import Config
+from hyper_registry.registry.engine import Engine
 from ose.registry.client import EntityStatus, HealthStatus, ServingStatus
 from ose.registry.v1.admin_service_pb2 import GetStatisticsRequest
 from ose.registry.v1.entity_pb2 import Entity
@@ -22,6 +23,7 @@ from ose.registry.v1.entity_service_pb2 import DeleteEntityRequest, GetEntityReq
 from tests.services.samples import GENESIS, build, collect, create, dependency, service
 from tests.support.refusals import refused
 from tests.support.servers import Running, Stubs, serving
+from tests.support.waiting import eventually
 
 CODE = grpc.StatusCode
 SERVICES = [
@@ -38,9 +40,7 @@ async def test_statistics(stored: Running) -> None:
         [
             "a",
             service("b", status=EntityStatus.ENTITY_STATUS_DEPRECATED),
-            Entity(
-                id="p", type="plugin", name="p", health=HealthStatus.HEALTH_STATUS_UNHEALTHY
-            ),
+            Entity(id="p", type="plugin", name="p", health=HealthStatus.HEALTH_STATUS_UNHEALTHY),
         ],
         [dependency("a", "b"), dependency("b", "p", type="requires")],
     )
@@ -99,20 +99,16 @@ async def test_health_per_service_and_as_a_whole(registry: Running) -> None:
 async def test_health_while_starting_and_draining(monkeypatch: pytest.MonkeyPatch) -> None:
     """NOT_SERVING until the view is built, and while draining; calls are refused meanwhile."""
     building = asyncio.Event()
-    start = app.Engine.start
+    start = Engine.start
 
-    async def slowly(engine: app.Engine) -> None:
+    async def slowly(engine: Engine) -> None:
         await building.wait()
         await start(engine)
 
-    monkeypatch.setattr(app.Engine, "start", slowly)
-    server = Server(
-        Config("memory://", "127.0.0.1:0", "127.0.0.1:0", grace_seconds=1.0)
-    )
+    monkeypatch.setattr(Engine, "start", slowly)
+    server = Server(Config("memory://", "127.0.0.1:0", "127.0.0.1:0", grace_seconds=1.0))
     starting = asyncio.create_task(server.start())
-    async with asyncio.timeout(30):
-        while not server.http_port:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: server.http_port > 0, 30)
     stubs = Stubs(f"127.0.0.1:{server.grpc_port}")
     try:
         request = GetEntityRequest(id="ai-ml")

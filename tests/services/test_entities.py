@@ -56,7 +56,7 @@ async def test_create_answers_the_entity_as_it_is_stored(stored: Running) -> Non
     assert made.revision == made.create_revision == GENESIS + 1
     assert made.created_at == made.updated_at
     for field in ("revision", "create_revision", "created_at", "updated_at"):
-        made.ClearField(field)  # type: ignore[arg-type]
+        made.ClearField(field)
     assert made == wanted
 
 
@@ -65,7 +65,9 @@ async def test_create_fills_in_what_is_left_out(stubs: Stubs) -> None:
     made = await stubs.entities.CreateEntity(
         CreateEntityRequest(entity=Entity(type="widget", name="w"))
     )
-    assert re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", made.id)
+    assert re.fullmatch(
+        r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", made.id
+    )
     assert made.status == EntityStatus.ENTITY_STATUS_ACTIVE
     assert made.health == HealthStatus.HEALTH_STATUS_HEALTHY
     assert made.regions == ["local"]
@@ -150,14 +152,12 @@ async def test_limits_of_metadata_and_labels(stubs: Stubs) -> None:
     for _ in range(MAX_METADATA_DEPTH - 2):
         deep = {"d": deep}
     await create(stubs, "deep", metadata=struct(**deep))
-    for number, fields in enumerate(
-        [
-            {"labels": {f"k{n}": "v" for n in range(65)}},
-            {"metadata": struct(text="x" * (257 << 10))},
-            {"metadata": struct(d={"d": deep})},
-        ]
+    for entity in (
+        service("x", labels={f"k{n}": "v" for n in range(65)}),
+        service("x", metadata=struct(text="x" * (257 << 10))),
+        service("x", metadata=struct(d={"d": deep})),
     ):
-        call = stubs.entities.CreateEntity(CreateEntityRequest(entity=service(f"x{number}", **fields)))
+        call = stubs.entities.CreateEntity(CreateEntityRequest(entity=entity))
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call
         assert caught.value.code() is CODE.INVALID_ARGUMENT
@@ -213,7 +213,7 @@ async def test_update_without_a_mask(stubs: Stubs) -> None:
     """The fields that are set are changed."""
     await create(stubs, "a", version="1", labels={"x": "1"})
     changed = await update(stubs, Entity(id="a", version="2"))
-    assert (changed.name, changed.version, changed.labels) == ("a", "2", {"x": "1"})
+    assert (changed.name, changed.version, dict(changed.labels)) == ("a", "2", {"x": "1"})
 
 
 async def test_update_of_everything(stubs: Stubs) -> None:
@@ -221,7 +221,7 @@ async def test_update_of_everything(stubs: Stubs) -> None:
     await create(stubs, "a", version="1", labels={"x": "1"}, regions=["eu"])
     changed = await update(stubs, Entity(id="a", type="service", name="b"), "*")
     assert (changed.id, changed.type, changed.name) == ("a", "service", "b")
-    assert (changed.version, dict(changed.labels), changed.regions) == ("", {}, ["local"])
+    assert (changed.version, len(changed.labels), [*changed.regions]) == ("", 0, ["local"])
 
 
 async def test_update_takes_camel_case_and_output_only_paths(stubs: Stubs) -> None:
@@ -282,8 +282,8 @@ async def test_expected_revision_of_updates_and_deletions(stored: Running) -> No
     request.expected_revision = changed.revision
     await stubs.entities.DeleteEntity(request)
     request.expected_revision = -1
-    call = stubs.entities.DeleteEntity(request)
-    await refused(call, CODE.INVALID_ARGUMENT, "INVALID_FIELD", field="expected_revision")
+    deletion = stubs.entities.DeleteEntity(request)
+    await refused(deletion, CODE.INVALID_ARGUMENT, "INVALID_FIELD", field="expected_revision")
 
 
 async def test_delete(stored: Running) -> None:
@@ -291,7 +291,7 @@ async def test_delete(stored: Running) -> None:
     stubs = stored.stubs
     made = await create(stubs, "a")
     answer = await stubs.entities.DeleteEntity(DeleteEntityRequest(id="a"))
-    assert (answer.revision, answer.relationships) == (made.revision + 1, [])
+    assert (answer.revision, len(answer.relationships)) == (made.revision + 1, 0)
     await refused(get(stubs, "a"), CODE.NOT_FOUND, "ENTITY_NOT_FOUND", revision=answer.revision)
     await refused(
         stubs.entities.DeleteEntity(DeleteEntityRequest(id="a")), CODE.NOT_FOUND, "ENTITY_NOT_FOUND"

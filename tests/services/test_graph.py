@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from itertools import pairwise
 
 import grpc
 import pytest
@@ -119,9 +120,7 @@ async def test_of_the_past(stored: Running) -> None:
     stubs = stored.stubs
     revision = await diamond(stubs)
     then = await graph(stubs, "app", depth=9)
-    await stubs.entities.UpdateEntity(
-        UpdateEntityRequest(entity=Entity(id="right", version="2"))
-    )
+    await stubs.entities.UpdateEntity(UpdateEntityRequest(entity=Entity(id="right", version="2")))
     await stubs.entities.DeleteEntity(DeleteEntityRequest(id="left", cascade=True))
     now = await graph(stubs, "app", depth=9)
     assert now.revision == revision + 2
@@ -131,7 +130,7 @@ async def test_of_the_past(stored: Running) -> None:
 
 @pytest.mark.parametrize("limit", ["node_limit", "edge_limit", "byte_limit"])
 async def test_a_cut_answer_says_so_and_goes_on(stored: Running, limit: str) -> None:
-    """Every page names its limit; together they are the whole, of one revision, while writes go on."""
+    """Every page names its limit; together they are the whole, of one revision, under writes."""
     stubs = stored.stubs
     names = [f"n{number:03}" for number in range(120)]
     metadata = struct(text="x" * 2000)
@@ -178,7 +177,7 @@ async def test_a_cut_answer_says_so_and_goes_on(stored: Running, limit: str) -> 
 async def test_the_client_assembles_whole_answers(registry: Running) -> None:
     """The typed client follows the tokens, and tells paths."""
     names = [f"n{number}" for number in range(40)]
-    chain = [dependency(a, b) for a, b in zip(names, names[1:], strict=False)]
+    chain = [dependency(a, b) for a, b in pairwise(names)]
     await build(registry.stubs, names, chain)
     found = await registry.client.get_dependencies("n0")
     assert found.complete
@@ -238,7 +237,7 @@ async def test_unknown_roots_and_too_many_types(stubs: Stubs) -> None:
 async def test_a_walk_ends_when_its_caller_is_gone(
     stubs: Stubs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At the deadline, and when the caller cancels, a far walk is told to end, and its thread does."""
+    """At the deadline, and when the caller cancels, a far walk is told to end, and does."""
     walking, ended = threading.Semaphore(0), threading.Semaphore(0)
 
     def endless(walk: Walk, budget: int = UNLIMITED) -> int:
@@ -254,7 +253,7 @@ async def test_a_walk_ends_when_its_caller_is_gone(
     await create(stubs, "a")
     request = GetGraphRequest(root_id="a")
     calls = [stubs.graph.GetGraph(request, timeout=0.5) for _ in range(3)]
-    for call in calls:
+    for _ in calls:
         assert await asyncio.to_thread(walking.acquire, timeout=5)
     for call in calls:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -268,4 +267,3 @@ async def test_a_walk_ends_when_its_caller_is_gone(
     assert await asyncio.to_thread(ended.acquire, timeout=5)
     monkeypatch.undo()
     assert (await stubs.graph.GetGraph(request)).complete
-

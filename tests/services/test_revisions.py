@@ -48,9 +48,7 @@ READS: dict[str, Callable[..., Awaitable[Any]]] = {
         ListRelationshipsRequest(**o), timeout=t
     ),
     "Export": lambda s, t, **o: collect(s.registry.Export(ExportRequest(**o), timeout=t)),
-    "GetGraph": lambda s, t, **o: s.graph.GetGraph(
-        GetGraphRequest(root_id="a", **o), timeout=t
-    ),
+    "GetGraph": lambda s, t, **o: s.graph.GetGraph(GetGraphRequest(root_id="a", **o), timeout=t),
     "GetDependencies": lambda s, t, **o: s.graph.GetDependencies(
         GetDependenciesRequest(id="a", **o), timeout=t
     ),
@@ -86,7 +84,7 @@ async def test_min_revision(stubs: Stubs, method: str) -> None:
         min_revision=built.revision + 9,
         current=built.revision + 2,
     )
-    assert 0.3 < time.monotonic() - began < 0.6
+    assert 0.3 < time.monotonic() - began < 3
     await refused(
         read(stubs, 5, min_revision=-1), CODE.INVALID_ARGUMENT, "INVALID_FIELD",
         field="min_revision",

@@ -6,6 +6,7 @@ import asyncio
 import re
 import struct as binary
 from collections.abc import Callable
+from typing import Any
 
 import grpc
 import pytest
@@ -32,7 +33,12 @@ Raw = Callable[[str, bytes], "grpc.aio.UnaryUnaryCall[bytes, bytes]"]
 @pytest.fixture
 def raw(stubs: Stubs) -> Raw:
     """`raw(method, body)` sends bytes as they are."""
-    return lambda method, body: stubs.channel.unary_unary(f"/ose.registry.v1.{method}")(body)
+
+    def send(method: str, body: bytes) -> grpc.aio.UnaryUnaryCall[bytes, bytes]:
+        call: Any = stubs.channel.unary_unary(f"/ose.registry.v1.{method}")
+        return call(body)  # type: ignore[no-any-return]
+
+    return send
 
 
 async def status(call: grpc.aio.UnaryUnaryCall[bytes, bytes]) -> grpc.StatusCode:
@@ -72,12 +78,12 @@ async def test_unknown_methods_and_services(raw: Raw, stubs: Stubs) -> None:
     """UNIMPLEMENTED."""
     assert await status(raw("EntityService/Explode", b"")) is CODE.UNIMPLEMENTED
     assert await status(raw("NoService/GetEntity", b"")) is CODE.UNIMPLEMENTED
-    unheard = stubs.channel.unary_unary("/nonsense")
+    unheard: Any = stubs.channel.unary_unary("/nonsense")
     assert await status(unheard(b"")) is CODE.UNIMPLEMENTED
 
 
 def nested(depth: int) -> bytes:
-    """The bytes of a Struct that is nested so deep: wire format by hand, since no parser made it."""
+    """The bytes of a Struct that is nested so deep, by hand, since no library makes them."""
     body = b""
     for _ in range(depth - 1):
         # Value.struct_value, in a map entry under the key "d", in Struct.fields
@@ -131,7 +137,12 @@ async def test_size_of_a_request(raw: Raw, stubs: Stubs) -> None:
 async def test_request_ids(stubs: Stubs) -> None:
     """The caller's `x-request-id` comes back in the trailers and details of an error."""
     request = GetEntityRequest(id="nobody")
-    for given, kept in (("trace-1.a:b_C", True), ("has space", False), ("x" * 129, False), ("", False)):
+    for given, kept in (
+        ("trace-1.a:b_C", True),
+        ("has space", False),
+        ("x" * 129, False),
+        ("", False),
+    ):
         call = stubs.entities.GetEntity(request, metadata=(("x-request-id", given),))
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call
@@ -152,9 +163,7 @@ async def test_request_ids_reach_the_log(registry: Running) -> None:
     assert commit.method == "ose.registry.v1.EntityService/CreateEntity"
 
 
-async def test_bugs_are_internal_and_logged(
-    stubs: Stubs, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_bugs_are_internal_and_logged(stubs: Stubs, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not our error is INTERNAL: nothing of it is told, the log has it by request id."""
     monkeypatch.setattr(View, "entity", lambda *_: 1 / 0)
     request = GetEntityRequest(id="a")

@@ -23,6 +23,7 @@ from ose.registry.v1.watch_service_pb2 import Event, WatchRequest, WatchResponse
 from tests.services.samples import GENESIS, build, create, dependency, service, struct
 from tests.support.refusals import explained
 from tests.support.servers import Running, Stubs, serving
+from tests.support.waiting import eventually
 
 CODE = grpc.StatusCode
 CREATED, UPDATED, DELETED = (
@@ -275,7 +276,7 @@ async def test_bookmarks(stubs: Stubs) -> None:
             assert message.mark == WatchResponse.MARK_BOOKMARK
             assert (message.revision, bool(message.resume_token)) == (GENESIS, True)
             times.append(time.monotonic())
-        assert 0.25 < times[-1] - times[0] < 1.0
+        assert 0.25 < times[-1] - times[0] < 3
         made = await create(stubs, "a")
         while (message := await stream.next()).revision < made.revision:
             pass
@@ -333,39 +334,40 @@ async def test_streams_are_counted_and_limited() -> None:
     async with serving(max_watches=3) as registry:
         stubs = registry.stubs
 
-        async def watchers() -> int:
-            return (await stubs.admin.GetStatistics(GetStatisticsRequest())).watchers
+        async def watchers(count: int) -> bool:
+            found = await stubs.admin.GetStatistics(GetStatisticsRequest())
+            return found.watchers == count
 
         streams = [Stream(stubs, WatchRequest(bookmark_interval=SOON)) for _ in range(3)]
         for stream in streams:
             await stream.next()
-        assert await watchers() == 3
+        assert await watchers(3)
         async with watching(stubs) as stream:
             await stream.refused(
                 CODE.RESOURCE_EXHAUSTED, "TOO_MANY_STREAMS", limit="max_watches", maximum=3
             )
         streams[0].call.cancel()
-        async with asyncio.timeout(5):
-            while await watchers() == 3:
-                await asyncio.sleep(0.01)
+        await eventually(lambda: watchers(2))
         async with watching(stubs, bookmark_interval=SOON) as stream:
             await stream.next()
         for stream in streams[1:]:
             stream.call.cancel()
-        async with asyncio.timeout(5):
-            while await watchers():
-                await asyncio.sleep(0.01)
+        await eventually(lambda: watchers(0))
 
 
 async def test_a_deadline_ends_a_stream(stubs: Stubs) -> None:
     """A stream with a deadline delivers until then, and ends with DEADLINE_EXCEEDED."""
     call = stubs.watch.Watch(WatchRequest(bookmark_interval=SOON), timeout=0.5)
-    count = 0
+    found: list[WatchResponse] = []
+
+    async def read() -> None:
+        async for message in call:
+            found.append(message)  # noqa: PERF401 - what came before the end counts
+
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        async for _ in call:
-            count += 1  # noqa: SIM113 - counted until it fails
+        await read()
     assert caught.value.code() is CODE.DEADLINE_EXCEEDED
-    assert count >= 2
+    assert len(found) >= 2
 
 
 async def test_the_client_watches(registry: Running) -> None:

@@ -98,26 +98,62 @@ async def test_all_or_nothing(stored: Running) -> None:
     assert answer.revision == GENESIS + 2
 
 
-@pytest.mark.parametrize(
-    ("number", "mutation", "code", "reason"),
-    [
-        (1, Mutation(create_entity=service("x", name="a")), CODE.ALREADY_EXISTS, "NAME_TAKEN"),
-        (1, Mutation(create_relationship=dependency("a", "y")), CODE.FAILED_PRECONDITION, "ENDPOINT_MISSING"),
-        (1, Mutation(delete_entity=Mutation.DeleteEntity(id="a")), CODE.FAILED_PRECONDITION, "HAS_RELATIONSHIPS"),
-        (1, Mutation(delete_entity=Mutation.DeleteEntity(id="nobody")), CODE.NOT_FOUND, "ENTITY_NOT_FOUND"),
-        (1, Mutation(delete_relationship=Mutation.DeleteRelationship(id="n")), CODE.NOT_FOUND, "RELATIONSHIP_NOT_FOUND"),
-        (1, Mutation(create_relationship=dependency("a", "b", id="n")), CODE.ALREADY_EXISTS, "RELATIONSHIP_TAKEN"),
-        (1, Mutation(update_entity=Mutation.UpdateEntity(entity=Entity(id="a", name="b"), expected_revision=1)), CODE.ABORTED, "REVISION_MISMATCH"),
-        (1, Mutation(delete_relationship=Mutation.DeleteRelationship(id="a-b", expected_revision=1)), CODE.ABORTED, "REVISION_MISMATCH"),
-    ],
-)  # fmt: skip
+FAILURES: list[tuple[Mutation, grpc.StatusCode, str]] = [
+    (
+        Mutation(create_entity=service("x", name="a")),
+        CODE.ALREADY_EXISTS,
+        "NAME_TAKEN",
+    ),
+    (
+        Mutation(create_relationship=dependency("a", "y")),
+        CODE.FAILED_PRECONDITION,
+        "ENDPOINT_MISSING",
+    ),
+    (
+        Mutation(create_relationship=dependency("a", "b", id="n")),
+        CODE.ALREADY_EXISTS,
+        "RELATIONSHIP_TAKEN",
+    ),
+    (
+        Mutation(delete_entity=Mutation.DeleteEntity(id="a")),
+        CODE.FAILED_PRECONDITION,
+        "HAS_RELATIONSHIPS",
+    ),
+    (
+        Mutation(delete_entity=Mutation.DeleteEntity(id="nobody")),
+        CODE.NOT_FOUND,
+        "ENTITY_NOT_FOUND",
+    ),
+    (
+        Mutation(delete_relationship=Mutation.DeleteRelationship(id="n")),
+        CODE.NOT_FOUND,
+        "RELATIONSHIP_NOT_FOUND",
+    ),
+    (
+        Mutation(
+            update_entity=Mutation.UpdateEntity(
+                entity=Entity(id="a", name="b"), expected_revision=1
+            )
+        ),
+        CODE.ABORTED,
+        "REVISION_MISMATCH",
+    ),
+    (
+        Mutation(delete_relationship=Mutation.DeleteRelationship(id="a-b", expected_revision=1)),
+        CODE.ABORTED,
+        "REVISION_MISMATCH",
+    ),
+]
+
+
+@pytest.mark.parametrize(("mutation", "code", "reason"), FAILURES)
 async def test_every_kind_of_failure_names_its_mutation(
-    stubs: Stubs, number: int, mutation: Mutation, code: grpc.StatusCode, reason: str
+    stubs: Stubs, mutation: Mutation, code: grpc.StatusCode, reason: str
 ) -> None:
     """Whatever the second mutation fails with, the first is not applied."""
     await build(stubs, ["a", "b"], [dependency("a", "b")])
     call = write(stubs, Mutation(create_entity=service("new")), mutation)
-    await refused(call, code, reason, mutation=number)
+    await refused(call, code, reason, mutation=1)
     missing = stubs.entities.GetEntity(GetEntityRequest(id="new"))
     await refused(missing, CODE.NOT_FOUND, "ENTITY_NOT_FOUND")
 
@@ -181,7 +217,8 @@ async def test_put(stored: Running) -> None:
     plain = Mutation(put_entity=Entity(id=id_, type="service", name="renamed"))
     after = (await write(stubs, plain)).results[0].entity
     assert (after.name, after.version, dict(after.labels)) == ("renamed", "", {})
-    assert (after.status, after.regions) == (EntityStatus.ENTITY_STATUS_ERROR, ["eu"])
+    assert after.status == EntityStatus.ENTITY_STATUS_ERROR
+    assert after.regions == ["eu"]
     other = Mutation(put_entity=Entity(id=id_, type="plugin", name="renamed"))
     await refused(write(stubs, other), CODE.INVALID_ARGUMENT, "INVALID_FIELD")
     await create(stubs, "b")
@@ -267,9 +304,7 @@ async def test_idempotency(stored: Running) -> None:
     """The first result comes again, also for calls at the same time; another body is refused."""
     stubs = stored.stubs
     batch = [Mutation(create_entity=Entity(type="service", name="a", metadata=struct(k=1)))]
-    answers = await asyncio.gather(
-        *(write(stubs, *batch, idempotency_key="k") for _ in range(20))
-    )
+    answers = await asyncio.gather(*(write(stubs, *batch, idempotency_key="k") for _ in range(20)))
     assert all(answer == answers[0] for answer in answers)
     call = write(stubs, Mutation(create_entity=service("b")), idempotency_key="k")
     await refused(call, CODE.ALREADY_EXISTS, "IDEMPOTENCY_KEY_REUSED", idempotency_key="k")

@@ -1,8 +1,8 @@
 """What clients asked and were told, and what the log has: the material of the validators.
 
 A history is recorded at the clients, with the time at which each call began and ended, and is
-completed with the log as the store has it. The log is the truth that answers are held against: it is
-read past the server's view, feed and watches, so that a mistake of theirs shows.
+completed with the log as the store has it. The log is the truth that answers are held against: it
+is read past the server's view, feed and watches, so that a mistake of theirs shows.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ Record = Entity | Relationship
 Key = tuple[Kind, str]
 """A resource: its kind and its id."""
 
-_NOT_TOLD = {
+NOT_TOLD = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.CANCELLED,
     grpc.StatusCode.UNKNOWN,
     grpc.StatusCode.INTERNAL,
 }
+"""Codes that leave it open whether a call was done."""
 
 
 @dataclass(eq=False)
@@ -61,7 +62,7 @@ class Operation:
         """Whether it was done, was refused for good, or nobody can tell."""
         if self.error is None:
             return "unknown" if self.answer is None else "ok"
-        return "unknown" if self.error.code in _NOT_TOLD else "refused"
+        return "unknown" if self.error.code in NOT_TOLD else "refused"
 
     @property
     def key(self) -> str:
@@ -268,7 +269,7 @@ class History:
                     highest = max(highest, revision)
                 revisions.append(highest)
             cached = self.__dict__["_told_cache"] = ([at for at, _ in told], revisions)
-        return cached  # type: ignore[no-any-return]
+        return cached
 
 
 def told_revision(operation: Operation) -> int:

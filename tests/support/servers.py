@@ -92,7 +92,7 @@ class Stubs:
     @cached_property
     def health(self) -> Any:
         """The standard health service."""
-        return health_pb2_grpc.HealthStub(self.channel)  # type: ignore[no-untyped-call]
+        return health_pb2_grpc.HealthStub(self.channel)
 
     async def aclose(self) -> None:
         """Closes the channel."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
+from math import isfinite
 from typing import Any
 
 from hyper_registry.model.revision import Action, Kind
@@ -46,7 +47,7 @@ def judge(history: History) -> dict[str, Objections]:
 
 def c1_durable(history: History) -> Objections:
     """C1: what was told to be written is in the log, and so is whatever anyone read."""
-    log, objections = history.log, []
+    log, objections = history.log, list[str]()
     for operation in _ok(history):
         if getattr(operation.request, "dry_run", False):
             continue
@@ -65,7 +66,7 @@ def c1_durable(history: History) -> Objections:
             objections.append(f"{operation}: the log has not this deletion")
     for stream in history.streams:
         for message in stream.messages:
-            records = [*message.entities, *message.relationships]
+            records: list[Any] = [*message.entities, *message.relationships]
             records += [_resource(event) for event in message.events]
             objections += [
                 f"{stream}: the log has not {record.id} as of {record.revision}"
@@ -77,7 +78,7 @@ def c1_durable(history: History) -> Objections:
 
 def c2_atomic(history: History) -> Objections:
     """C2: a request is at most one revision (an import's, one per message), whole, or nothing."""
-    log, objections = history.log, []
+    log, objections = history.log, list[str]()
     for operation in history.operations:
         made = log.by_request.get(operation.request_id, [])
         numbers = [revision.revision for revision in made]
@@ -126,7 +127,7 @@ def c3_ordered(history: History) -> Objections:
 
     And no answer about many resources shows a revision without the lower ones.
     """
-    log, objections = history.log, []
+    log, objections = history.log, list[str]()
     if sorted(log.revisions) != [*range(1, log.head + 1)]:
         objections.append("the log has a gap")
     objections += [
@@ -163,7 +164,7 @@ def c3_ordered(history: History) -> Objections:
 
 def c4_current(history: History) -> Objections:
     """C4: a read sees what anyone was told before it began; the past is as it was."""
-    objections = []
+    objections: Objections = []
     for operation in history.operations:
         request = operation.request
         if not hasattr(request, "at_revision") or operation.outcome == "unknown":
@@ -217,7 +218,7 @@ def _asked(operation: Operation) -> tuple[Kind, str]:
 
 def c5_paged(history: History) -> Objections:
     """C5: the pages of a listing are of one revision, and joined are what matched at it."""
-    log, objections = history.log, []
+    log, objections = history.log, list[str]()
     for pages in _groups(history, "ListEntities", "ListRelationships"):
         first, answers = pages[0], [page.answer for page in pages]
         revisions = {answer.revision for answer in answers}
@@ -247,7 +248,7 @@ def _listed(state: State, operation: Operation) -> Sequence[Any]:
 
 def c6_retried(history: History) -> Objections:
     """C6: a repeated key with the same body has one answer and one effect, with another none."""
-    log, objections = history.log, []
+    log, objections = history.log, list[str]()
     groups: dict[tuple[str, str], list[Operation]] = defaultdict(list)
     for operation in history.operations:
         if operation.key and operation.is_write:
@@ -279,7 +280,7 @@ def c6_retried(history: History) -> Objections:
 
 def c7_no_lost_update(history: History) -> Objections:
     """C7: a write with conditions was done only where they held, right before it."""
-    log, objections = history.log, []
+    log, objections = history.log, list[str]()
     for operation in _ok(history):
         if not operation.is_write or told_revision(operation) > log.head:
             continue
@@ -358,7 +359,7 @@ def w2_unique(history: History) -> Objections:
 
 def w3_reliable(history: History) -> Objections:
     """W3: exactly what matches comes: nothing is left out, and each event is as the log has it."""
-    log, objections = history.log, []
+    log, objections = history.log, list[str]()
     for stream in _running(history):
         begin = _judged_from(stream, log)
         events = [e for m in _judged(stream) for e in m.events if e.revision > begin]
@@ -425,9 +426,11 @@ def w6_bookmarked(history: History) -> Objections:
                 objections.append(f"{stream}: a bookmark with events")
             reached = max(reached, message.revision)
         times = [at for at, _ in stream.received]
-        gaps = [b - a for a, b in pairwise([*times, min(stream.ended, 1e12)])]
-        if times and max(gaps[:-1], default=0) > history.interval + _SLACK:
-            objections.append(f"{stream}: silent for {max(gaps):.1f} s")
+        if isfinite(stream.ended):
+            times.append(stream.ended)
+        silence = max((b - a for a, b in pairwise(times)), default=0.0)
+        if silence > history.interval + _SLACK:
+            objections.append(f"{stream}: silent for {silence:.1f} s")
     return objections
 
 
@@ -446,7 +449,7 @@ def w7_reached(history: History) -> Objections:
 
 def w8_compacted(history: History) -> Objections:
     """W8: a compacted start is refused, and told the oldest revision; no other one is."""
-    log, objections = history.log, []
+    log, objections = history.log, list[str]()
     for stream in history.streams:
         start = stream.request.start_revision or stream.resumed_at + 1
         if not start:
@@ -495,14 +498,12 @@ def w10_matching(history: History) -> Objections:
 
 def w11_snapshot(history: History) -> Objections:
     """W11: a snapshot is what matched at the revision that its end names, whole and in order."""
-    log, objections = history.log, []
+    log, objections = history.log, list[str]()
     for stream in _running(history):
         if not stream.request.snapshot or not stream.messages:
             continue
         messages = stream.messages
-        ends = [
-            n for n, m in enumerate(messages) if m.mark == WatchResponse.MARK_SNAPSHOT_END
-        ]
+        ends = [n for n, m in enumerate(messages) if m.mark == WatchResponse.MARK_SNAPSHOT_END]
         if not ends:
             if any(message.events for message in messages):
                 objections.append(f"{stream}: changes without the end of the snapshot")
@@ -525,7 +526,7 @@ def w11_snapshot(history: History) -> Objections:
 
 def g1_complete_or_said_so(history: History) -> Objections:
     """G1: an answer has its revision, and is whole, or says what cut it and how to go on."""
-    log, objections = history.log, []
+    log, objections = history.log, list[str]()
     for pages in _groups(history, "GetGraph", "GetDependencies", "AnalyzeImpact"):
         first = pages[0]
         for page in pages:
@@ -547,7 +548,7 @@ def g1_complete_or_said_so(history: History) -> Objections:
 
 def g3_one_snapshot(history: History) -> Objections:
     """G3: nodes and edges are those of one revision, on every page, and as far as they say."""
-    log, objections = history.log, []
+    log, objections = history.log, list[str]()
     for pages in _groups(history, "GetGraph", "GetDependencies", "AnalyzeImpact"):
         first = pages[0]
         revisions = {page.answer.revision for page in pages}
@@ -582,12 +583,12 @@ def _of_another(log: Log, pages: Sequence[Operation]) -> bool:
     first = pages[0]
     if not pages[-1].answer.complete or first.request.node_limit:
         return False
-    found, revision = _ids(pages), first.revision
+    found, revision = _ids(pages), int(first.revision)
     around = [revision, *range(max(1, revision - 20), min(log.head, revision + 20) + 1)]
     for other in around:
         nodes, edges = walk(log.state(other), first.request)
         if (set(nodes), edges) == found:
-            return other != revision
+            return bool(other != revision)
     return False
 
 
@@ -667,9 +668,13 @@ def _ok(history: History) -> Iterator[Operation]:
 def _readable(history: History, *methods: str) -> Iterator[Operation]:
     """Answers of these methods whose records and revision the log has."""
     for operation in _ok(history):
-        if operation.method in methods and 0 < operation.revision <= history.log.head:
-            if all(map(history.log.has, operation.records())):
-                yield operation
+        is_known = 0 < operation.revision <= history.log.head
+        if (
+            operation.method in methods
+            and is_known
+            and all(map(history.log.has, operation.records()))
+        ):
+            yield operation
 
 
 def _groups(history: History, *methods: str) -> Iterable[list[Operation]]:
@@ -678,9 +683,7 @@ def _groups(history: History, *methods: str) -> Iterable[list[Operation]]:
     for operation in _ok(history):
         if operation.method in methods and operation.revision <= history.log.head:
             groups[operation.group].append(operation)
-    return [
-        pages for pages in groups.values() if not getattr(pages[0].request, "page_token", "")
-    ]
+    return [pages for pages in groups.values() if not getattr(pages[0].request, "page_token", "")]
 
 
 def _all(pages: Iterable[Operation]) -> Iterator[Any]:
@@ -809,9 +812,7 @@ def _wants(request: WatchRequest, record: Entity | Relationship) -> bool:
         return True
     if isinstance(record, Relationship):
         links = request.relationships
-        return request.HasField("relationships") and (
-            not links.types or record.type in links.types
-        )
+        return request.HasField("relationships") and (not links.types or record.type in links.types)
     wanted = request.entities
     return (
         request.HasField("entities")

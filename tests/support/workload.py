@@ -43,7 +43,7 @@ from ose.registry.v1.relationship_service_pb2 import (
     UpdateRelationshipRequest,
 )
 from ose.registry.v1.watch_service_pb2 import WatchRequest
-from tests.support.history import WRITES, History, Operation, WatchStream, told_revision
+from tests.support.history import NOT_TOLD, WRITES, History, Operation, WatchStream, told_revision
 from tests.support.servers import Stubs
 
 BOOKMARK_SECONDS = 0.2
@@ -399,8 +399,14 @@ class Workload:
         await self._compacted.wait()
         await self._watch(name, request())
 
-    async def _watch(self, name: str, request: WatchRequest, hops: bool = False) -> None:
-        """Watches until it is cancelled; who hops leaves and resumes after some messages."""
+    async def _watch(
+        self, name: str, request: WatchRequest, hops: bool = False, persists: bool = False
+    ) -> None:
+        """Watches until it is cancelled.
+
+        Who hops leaves and resumes after some messages; who persists resumes when the server is
+        gone, until there is one again.
+        """
         random_ = random.Random(f"{self.seed}-watch-{name}")
         resumed_at = -1
         request.bookmark_interval.CopyFrom(Duration(nanos=int(BOOKMARK_SECONDS * 1e9)))
@@ -417,7 +423,9 @@ class Workload:
                         break
             except grpc.aio.AioRpcError as error:
                 stream.error = from_rpc_error(error)
-                return
+                if not persists or stream.error.code not in NOT_TOLD:
+                    return
+                await asyncio.sleep(0.02)
             finally:
                 stream.ended = time.monotonic()
                 call.cancel()

@@ -62,8 +62,9 @@ class Lists:
         """Fills empty lists from parallel arrays of rows and entries, keeping their order."""
         counts = np.bincount(rows, minlength=row_count).astype(np.int64)
         blocks = _block_sizes(counts)
-        self.pool.length = 0
+        self.pool.length = self.refs.length = 0
         self.pool.grow(int(blocks.sum()))
+        self.refs.grow(row_count)
         starts = np.cumsum(blocks) - blocks
         _scatter(rows, entries, starts.copy(), self.pool.array)
         self.refs.array[:row_count, 0] = np.where(counts > 0, starts << LENGTH_BITS | counts, 0)

@@ -137,18 +137,22 @@ def _require(ready: Callable[[], bool]) -> None:
 def _call(name: str, context: Context) -> Call:
     # None without a deadline, whatever the stubs say.
     remaining = cast("float | None", context.time_remaining())
+    request_id = _named(context)
+    if request_id:
+        context.set_trailing_metadata(((REQUEST_ID, request_id),))
     return Call(
         name,
-        request_id=_request_id(context),
+        request_id=request_id or uuid.uuid4().hex,
         deadline=None if remaining is None else time.monotonic() + remaining,
     )
 
 
-def _request_id(context: Context) -> str:
+def _named(context: Context) -> str:
+    """The id that the caller gave its request; '' if none that can be used."""
     for key, value in context.invocation_metadata() or ():
         if key == REQUEST_ID and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
             return value
-    return uuid.uuid4().hex
+    return ""
 
 
 async def _abort(context: Context, call: Call, error: Exception) -> NoReturn:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hyper_registry.model.relationship import DEPENDENCY_TYPES, Direction
 from hyper_registry.query.graph import GraphPage, GraphReader
 from hyper_registry.query.traversal import GraphQuestion, Limits
@@ -47,10 +49,11 @@ class GraphService:
         call: Call,
     ) -> bytes:
         limits = Limits.parse(request.node_limit, request.edge_limit, request.byte_limit)
-        # A page token has a revision of its own, which the past of the first page must not hide.
-        revision = 0
-        if not request.page_token:
-            revision = await self._engine.read_revision(read_options(request), call.remaining())
+        options = read_options(request)
+        if request.page_token and options.at_revision >= 0:
+            # The token has the revision of the first page, which that question may have named.
+            options = replace(options, at_revision=0)
+        revision = await self._engine.read_revision(options, call.remaining())
         page = await self._reader.answer(question, limits, revision, request.page_token)
         return _wire(page)
 

@@ -47,7 +47,7 @@ class EntityListing(ReadOptions, total=False):
     name_prefix: str
     """What their names start with."""
     order_by: str
-    """`create_revision`, `name`, `id`, `revision` or `updated_at`, and ` desc` for the reverse."""
+    """`create_revision`, `name`, `revision` or `updated_at`, and ` desc` for the reverse."""
     offset: int
     """How many to pass over first."""
 

@@ -1,0 +1,1 @@
+"""Crashes, faults and long runs: `make faults`."""
