@@ -146,11 +146,16 @@ def _kept(name: str, make: Callable[[Path], None]) -> Path:
     path = directory / f"{name}-{_code()}.db"
     if not path.exists():
         unfinished = directory / f"{name}.unfinished.db"
-        for leftover in directory.glob(f"{name}.unfinished.db*"):
-            leftover.unlink()
+        _remove(directory, f"{name}[-.]*.db*")
         make(unfinished)
         unfinished.rename(path)
+        _remove(directory, f"{name}.unfinished*")
     return path
+
+
+def _remove(directory: Path, pattern: str) -> None:
+    for leftover in directory.glob(pattern):
+        leftover.unlink()
 
 
 def _code() -> str:

@@ -10,6 +10,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from math import inf, isfinite
 
 from hyper_registry.model.entity import DEFAULT_REGIONS, Entity
@@ -43,6 +44,8 @@ TEXT_RULE = "at most 255 characters, no control characters"
 is_id: Callable[[str], object] = _ID.fullmatch
 is_type: Callable[[str], object] = _TYPE.fullmatch
 is_text: Callable[[str], object] = _TEXT.fullmatch
+# There are few keys, and each is in many labels.
+is_label_key = lru_cache(maxsize=4096)(_LABEL_KEY.fullmatch)
 is_constraint: Callable[[str], object] = _CONSTRAINT.fullmatch
 
 
@@ -63,7 +66,7 @@ def check_entity(entity: Entity, is_new: bool = False) -> Sequence[Violation]:
         and entity.type not in RESERVED_TYPES
         and _NAME.fullmatch(entity.name)
         and _TEXT.fullmatch(entity.version)
-        and (not entity.labels or not [*_label_violations(entity.labels)])
+        and (not entity.labels or _are_labels(entity.labels))
         and (entity.regions == DEFAULT_REGIONS or not [*_region_violations(entity.regions)])
     ):
         return ()
@@ -100,6 +103,13 @@ def check_type(field: str, type_: str) -> Iterator[Violation]:
 def shown(value: str, limit: int = 60) -> str:
     """A caller's text as an error message shows it: quoted, and cut where it is long."""
     return repr(value if len(value) <= limit else value[:limit] + "…")
+
+
+def _are_labels(labels: Mapping[str, str]) -> bool:
+    return len(labels) <= MAX_LABELS and all(
+        len(key) <= 63 and is_label_key(key) and _TEXT.fullmatch(value)
+        for key, value in labels.items()
+    )
 
 
 def _entity_violations(entity: Entity) -> Iterator[Violation]:

@@ -73,12 +73,16 @@ class Arena:
 
     def append(self, data: bytes) -> int:
         """Copies `data` to the end; answers where it starts. Raises StoreFull."""
+        start = self.grow(len(data))
+        self.bytes[start : start + len(data)] = data
+        return start
+
+    def grow(self, size: int) -> int:
+        """Takes the next `size` bytes; answers where they start. Raises StoreFull."""
         start = self.length
-        end = start + len(data)
-        if end > self.capacity:
+        if start + size > self.capacity:
             raise StoreFull(f"the view holds at most {self.capacity} bytes of records of a kind")
-        self.bytes[start:end] = data
-        self.length = end
+        self.length = start + size
         return start
 
 

@@ -51,6 +51,11 @@ RESULT_MICROS = 24 * 3600 * 1_000_000
 
 _ROUND_MUTATIONS = 10_000
 _SLICE_SECONDS = 0.003
+# How long a round waits for those who are likely to come: for each of them, and at most. Measured
+# with 64 writers at once: a commit takes ten of them along instead of two, for two thirds of the
+# work.
+_GATHER_SECONDS = 100e-6
+_GATHER_MOST = 0.004
 _READ_BYTES = 16 << 20
 _RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 
@@ -109,6 +114,8 @@ class Committer:
         self._wake = asyncio.Event()
         self._closed = False
         self._pause = asyncio.Lock()
+        self._population = 0
+        self._gathered: asyncio.Future[None] | None = None
         self._head = Head(0, "", 0, 0, b"")
         self.unknown = False
 
@@ -140,6 +147,8 @@ class Committer:
         waiting = _Waiting(request, asyncio.get_running_loop().create_future())
         queue.append(waiting)
         self._wake.set()
+        if self._gathered is not None and len(self._interactive) >= self._population:
+            _release(self._gathered)
         return await waiting.answer
 
     def pause(self) -> asyncio.Lock:
@@ -151,14 +160,38 @@ class Committer:
         while not (self._closed and not self._interactive and not self._bulk):
             await self._wake.wait()
             self._wake.clear()
-            while waiting := self._take():
+            while True:
+                await self._gather()
+                if not (waiting := self._take()):
+                    break
                 async with self._pause:
                     await self._commit(waiting)
+                small = sum(not one.request.bulk for one in waiting)
+                self._population = small + len(self._interactive)
 
     async def aclose(self) -> None:
         """Refuses new requests; `run` returns when those in the queue are answered."""
         self._closed = True
         self._wake.set()
+        if self._gathered is not None:
+            _release(self._gathered)
+
+    async def _gather(self) -> None:
+        """Waits a moment for as many requests as there were writers a moment ago.
+
+        Those who were just answered are about to write again. Who writes alone never waits.
+        """
+        if not 0 < len(self._interactive) < self._population or self._closed:
+            return
+        loop = asyncio.get_running_loop()
+        self._gathered = loop.create_future()
+        delay = min(_GATHER_MOST, _GATHER_SECONDS * self._population)
+        timer = loop.call_later(delay, _release, self._gathered)
+        try:
+            await self._gathered
+        finally:
+            timer.cancel()
+            self._gathered = None
 
     def _take(self) -> list[_Waiting]:
         """The next requests to commit together: the small ones first, and at most one bulk one."""
@@ -384,6 +417,11 @@ class Committer:
         self._head = head
         self._feed.floor = head.floor
         self._feed.append(commits)
+
+
+def _release(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def apply(view: View, commit: Commit) -> Tally:

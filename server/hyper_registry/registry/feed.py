@@ -93,7 +93,9 @@ class Feed:
         parts: list[Part] = []
         first = after.revision + 1 - self._window[0].revision
         index = after.index
-        for commit in islice(self._window, first, None):
+        # By number: a deque is quick at both ends, and readers are near the newest.
+        for number in range(first, len(self._window)):
+            commit = self._window[number]
             changes = _fitting(commit.changes, index, max_changes, max_bytes, not parts)
             if len(changes) < len(commit.changes) - index:
                 # Whole revisions if the limits allow: one that does not fit starts the next answer.

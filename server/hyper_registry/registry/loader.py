@@ -17,8 +17,6 @@ import numpy as np
 import orjson
 from sortedcontainers import SortedList
 
-from hyper_registry.model.entity import Entity
-from hyper_registry.model.relationship import Relationship
 from hyper_registry.model.revision import INDEX_BITS, Action, Commit, Head, Kind
 from hyper_registry.registry import codec
 from hyper_registry.registry.columns import Ints
@@ -86,7 +84,7 @@ async def _load_entities(view: View, snapshot: Snapshot, past: _Past) -> None:
     table, names = generation.entities, list[tuple[str, int]]()
 
     def add_row(dead: _Dead) -> None:
-        code = view.entity_types.code(codec.decode_entity(dead.record).type)
+        code = view.entity_types.code(codec.glance(dead.record).type)
         ended[dead.ordinal] = table.add_row(dead.id, dead.ordinal, code)
 
     async for columns in snapshot.entities():
@@ -106,7 +104,7 @@ def _extend_entities(view: View, columns: EntityColumns, ordinals: Ints, part: s
     generation = view.generation
     types, names = columns.types[part], columns.names[part]
     statuses, healths = columns.statuses[part], columns.healths[part]
-    type_codes = _ints(map(view.entity_types.code, types), len(types))
+    type_codes = view.entity_types.codes_of(types)
     codes = type_codes << 16 | _ints(statuses, len(types)) << 8 | _ints(healths, len(types))
     first = generation.entities.extend(
         columns.ids[part],
@@ -115,7 +113,8 @@ def _extend_entities(view: View, columns: EntityColumns, ordinals: Ints, part: s
         _ints(columns.revisions[part], len(types)),
         codes,
         None,
-        [frame(codec.ENTITY_TAG, record) for record in columns.records[part]],
+        codec.ENTITY_TAG,
+        columns.records[part],
     )
     rows = range(first, first + len(types))
     keys = map(identity, types, names, columns.versions[part])
@@ -140,17 +139,17 @@ def _add_dead_entities(
     generation, names = view.generation, set[tuple[str, int]]()
     chain = _Chain(generation.entities, ended)
     for dead in versions:
-        entity = codec.decode_entity(dead.record)
+        entity = codec.glance(dead.record)
         if entity.revision == dead.died:
             continue
         type_code = view.entity_types.code(entity.type)
         codes = entity_codes(type_code, entity.status, entity.health)
         framed = frame(codec.ENTITY_TAG, dead.record)
-        row = chain.add(dead, entity, codes, 0, framed)
+        row = chain.add(dead, entity.revision, codes, 0, framed)
         names.add((entity.name, row))
         add_labels(generation.labels, row, entity.labels, {})
-        if feature := codec.metadata(entity.metadata).feature:
-            generation.features.setdefault(feature, array("q")).append(row)
+        if entity.feature:
+            generation.features.setdefault(entity.feature, array("q")).append(row)
     chain.close()
     return names
 
@@ -179,7 +178,7 @@ def _extend_relationships(
     view: View, columns: RelationshipColumns, ordinals: Ints, part: slice
 ) -> None:
     ids, types = view.generation.entities.ids, columns.types[part]
-    type_codes = _ints(map(view.relationship_types.code, types), len(types))
+    type_codes = view.relationship_types.codes_of(types)
     sources = _ints(map(ids.__getitem__, columns.source_ids[part]), len(types))
     targets = _ints(map(ids.__getitem__, columns.target_ids[part]), len(types))
     view.generation.relationships.extend(
@@ -189,7 +188,8 @@ def _extend_relationships(
         _ints(columns.revisions[part], len(types)),
         type_codes << 16 | _ints(columns.bidirectional[part], len(types)),
         sources << 32 | targets,
-        [frame(codec.RELATIONSHIP_TAG, record) for record in columns.records[part]],
+        codec.RELATIONSHIP_TAG,
+        columns.records[part],
     )
     view.counts.relationships_by_type.update(types)
 
@@ -207,7 +207,7 @@ def _add_dead_relationships(view: View, versions: Sequence[_Dead], ended: dict[i
         type_code = view.relationship_types.code(relationship.type)
         codes = relationship_codes(type_code, relationship.bidirectional)
         framed = frame(codec.RELATIONSHIP_TAG, dead.record)
-        chain.add(dead, relationship, codes, source << 32 | target, framed)
+        chain.add(dead, relationship.revision, codes, source << 32 | target, framed)
     chain.close()
 
 
@@ -219,16 +219,14 @@ class _Chain:
         self._ended = ended
         self._last: dict[str, int] = {}
 
-    def add(
-        self, dead: _Dead, resource: Entity | Relationship, codes: int, ends: int, framed: bytes
-    ) -> int:
+    def add(self, dead: _Dead, born: int, codes: int, ends: int, framed: bytes) -> int:
         """Adds one; answers its row."""
         table = self._table
         row = self._ended.get(dead.ordinal)
         is_ended = row is not None
         row = table.ids[dead.id] if row is None else row
         before = self._last.get(dead.id, -1)
-        slot = table.add_past(row, before, resource.revision, dead.died, codes, ends, framed)
+        slot = table.add_past(row, before, born, dead.died, codes, ends, framed)
         self._last[dead.id] = slot
         if is_ended:
             table.set_latest(row, slot)

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numba
 import numpy as np
 
-from hyper_registry.registry.columns import Arena, IntColumns, Ints
+from hyper_registry.registry.columns import Arena, Bytes, IntColumns, Ints
 
 ALIVE = (1 << 62) - 1
 """The `died` of a version that has not died."""
@@ -185,7 +186,8 @@ class Table:
         born: Ints,
         codes: Ints,
         ends: Ints | None,
-        framed: Sequence[bytes],
+        tag: int,
+        records: Sequence[bytes],
     ) -> int:
         """Adds many new lives with one living version each; answers the first row.
 
@@ -197,15 +199,18 @@ class Table:
         rows = self.rows.array[first_row : first_row + count]
         slots = self.slots.array[first_slot : first_slot + count]
         numbers = np.arange(count, dtype=np.int64)
-        sizes = np.fromiter(map(len, framed), dtype=np.int64, count=count)
-        start = self.arena.append(b"".join(framed))
+        sizes = np.fromiter(map(len, records), dtype=np.int64, count=count)
+        framed = sizes + _headers(sizes)
+        start = self.arena.grow(int(framed.sum()))
+        joined = np.frombuffer(b"".join(records), dtype=np.uint8)
+        _frame_all(joined, sizes, tag, self.arena.array[start:])
         rows[:, ORDINAL] = ordinals
         rows[:, LATEST] = numbers + first_slot
         rows[:, TYPE] = type_codes
         slots[:, BORN] = born
         slots[:, DIED] = ALIVE
-        slots[:, OFFSET] = start + np.cumsum(sizes) - sizes
-        slots[:, SIZE_CODES] = sizes << 32 | codes
+        slots[:, OFFSET] = start + np.cumsum(framed) - framed
+        slots[:, SIZE_CODES] = framed << 32 | codes
         slots[:, LINKS] = np.int64(-1) << 32 | (numbers + first_row)
         slots[:, ENDS] = 0 if ends is None else ends
         self.ids.update(zip(ids, range(first_row, first_row + count), strict=True))
@@ -231,3 +236,31 @@ def frame_size(framed_size: int) -> int:
         if framed_size - header < 1 << 7 * (header - 1):
             return header
     raise ValueError(f"{framed_size} bytes are too many for a record")
+
+
+def _headers(sizes: Ints) -> Ints:
+    """How many bytes the frames of messages of these sizes take: tag, and 7 bits of size a byte."""
+    headers: Ints = np.full(len(sizes), 2, dtype=np.int64)
+    for bits in (7, 14, 21, 28):
+        headers += sizes >> bits > 0
+    return headers
+
+
+@numba.njit(cache=True, nogil=True)
+def _frame_all(joined: Bytes, sizes: Ints, tag: int, out: Bytes) -> None:
+    source, target = 0, 0
+    for i in range(len(sizes)):
+        size = sizes[i]
+        out[target] = tag
+        target += 1
+        rest = size
+        while rest >= 0x80:
+            out[target] = rest & 0x7F | 0x80
+            target += 1
+            rest >>= 7
+        out[target] = rest
+        target += 1
+        for j in range(size):
+            out[target + j] = joined[source + j]
+        source += size
+        target += size

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 from sortedcontainers import SortedList
 
 from hyper_registry.model.entity import Entity
@@ -21,6 +22,7 @@ from hyper_registry.model.relationship import Relationship
 from hyper_registry.model.revision import ordinal_of
 from hyper_registry.registry.adjacency import Adjacency
 from hyper_registry.registry.codec import ENTITY_TAG, RELATIONSHIP_TAG, metadata
+from hyper_registry.registry.columns import Ints
 from hyper_registry.registry.table import Table, frame
 
 _ENTITY_ROWS, _ENTITY_SLOTS, _ENTITY_BYTES = 1 << 26, 1 << 27, 1 << 37
@@ -48,6 +50,12 @@ class Names:
             self.names.append(name)
             self.codes[name] = code
         return code
+
+    def codes_of(self, names: Sequence[str]) -> Ints:
+        """The numbers of many names, most of them alike. Raises as `code`."""
+        for name in set(names):
+            self.code(name)
+        return np.fromiter(map(self.codes.__getitem__, names), dtype=np.int64, count=len(names))
 
 
 @dataclass(slots=True)

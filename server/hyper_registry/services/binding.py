@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from random import getrandbits
 from typing import Any, NoReturn, Protocol, cast
 
 import grpc
@@ -142,7 +142,7 @@ def _call(name: str, context: Context) -> Call:
         context.set_trailing_metadata(((REQUEST_ID, request_id),))
     return Call(
         name,
-        request_id=request_id or uuid.uuid4().hex,
+        request_id=request_id or f"{getrandbits(128):032x}",
         deadline=None if remaining is None else time.monotonic() + remaining,
     )
 

@@ -84,4 +84,4 @@ def _wire(page: GraphPage) -> bytes:
         parents=page.parents,
         first_position=page.first_position,
     )
-    return page.nodes_bytes + page.edges_bytes + rest.SerializeToString()
+    return b"".join((page.nodes_bytes, page.edges_bytes, rest.SerializeToString()))

@@ -11,11 +11,15 @@ from hyper_registry.query.filters import EntityFilter, RelationshipFilter
 from hyper_registry.query.scanning import scan_entities, scan_relationships
 from hyper_registry.registry.engine import Engine
 from hyper_registry.registry.mutations import Decision, Outcome, Result, WriteRequest
+from hyper_registry.registry.table import frame
 from hyper_registry.services import parsing
 from hyper_registry.services.calls import Answer, Call, Stream, body_hash, read_options, result_key
 from hyper_registry.services.writing import write
 from ose.registry.v1 import mutation_pb2
 from ose.registry.v1 import registry_service_pb2 as api
+
+# The tag bytes of WriteResponse.results, MutationResult.entity and MutationResult.relationship.
+_RESULT_TAG, _ENTITY_TAG, _RELATIONSHIP_TAG = 0x12, 0x12, 0x1A
 
 MAX_IMPORT_ID = 128
 MAX_IMPORT_BYTES = 4 << 20
@@ -121,17 +125,17 @@ def _acknowledgement(sequence: int, decision: Decision) -> bytes:
 
 
 def _written(decision: Decision) -> bytes:
-    return api.WriteResponse(
-        revision=decision.revision, results=map(_result, decision.results)
-    ).SerializeToString()
+    # The records are stored as they are sent: they are framed, and not parsed and written again.
+    head = api.WriteResponse(revision=decision.revision).SerializeToString()
+    return head + b"".join(frame(_RESULT_TAG, _result(result)) for result in decision.results)
 
 
-def _result(result: Result) -> mutation_pb2.MutationResult:
+def _result(result: Result) -> bytes:
     message = mutation_pb2.MutationResult(
         outcome=result.outcome,  # type: ignore[arg-type]
         relationships=result.relationships,
-    )
-    if result.record is not None:
-        part = message.relationship if result.is_relationship else message.entity
-        part.ParseFromString(result.record)
-    return message
+    ).SerializeToString()
+    if result.record is None:
+        return message
+    tag = _RELATIONSHIP_TAG if result.is_relationship else _ENTITY_TAG
+    return message + frame(tag, result.record)
