@@ -82,6 +82,7 @@ BENCH ?= $(sort $(wildcard benchmarks/bench_*.py))
 
 .PHONY: bench
 bench: $(DEV) ## Runs the benchmarks; each prints its table. One: make bench BENCH=benchmarks/x.py.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt
 	@[ -n "$(BENCH)" ] || { echo "make: benchmarks/ has no bench_*.py" >&2; exit 1; }
 	for script in $(BENCH); do $(BIN)/python "$$script" $(ARGS); done
 
