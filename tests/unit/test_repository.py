@@ -94,9 +94,9 @@ def test_no_file_names_a_machine_or_a_package_host(patterns: tuple[re.Pattern[by
     [
         (b"cd /" + b"root/project", True),
         (b"cd /" + b"home/alex/project", True),
-        (b"--index-url https://pypi." + b"org/simple", True),
+        (b"--index-" + b"url https://pypi." + b"org/simple", True),
         (b"https://proxy.golang." + b"org,direct", True),
-        (b"the URL /api/v1/root/x and GET /homes", False),
+        (b"the URL /api/v1/roots/x and GET /homes", False),
         (b"a network/" + b"root/path", False),
     ],
 )

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hyper_registry.model.revision import Position
+from hyper_registry.registry.table import varint
 from hyper_registry.watch import wire
 from hyper_registry.watch.frames import JOIN_BYTES, JOIN_EVENTS, MAX_BYTES, Draft, Frame
 from hyper_registry.watch.wire import event, stamp
@@ -24,7 +25,7 @@ def _event(revision: int, size: int) -> bytes:
 
 
 def _length(size: int) -> bytes:
-    return wire.varint(size)
+    return varint(size)
 
 
 def _cut(log: list[tuple[int, int, bytes]], start: Position, end: Position) -> Frame:

@@ -222,12 +222,17 @@ def frame(tag: int, message: bytes) -> bytes:
     size = len(message)
     if size < 0x80:
         return bytes((tag, size)) + message
-    prefix = bytearray((tag,))
-    while size >= 0x80:
-        prefix.append(size & 0x7F | 0x80)
-        size >>= 7
-    prefix.append(size)
-    return bytes(prefix) + message
+    return bytes((tag,)) + varint(size) + message
+
+
+def varint(number: int) -> bytes:
+    """A number that is not negative, as protobuf writes it."""
+    encoded = bytearray()
+    while number >= 0x80:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
 
 
 def frame_size(framed_size: int) -> int:

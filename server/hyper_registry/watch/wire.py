@@ -8,7 +8,7 @@ reads.
 
 from __future__ import annotations
 
-from hyper_registry.registry.table import frame
+from hyper_registry.registry.table import frame, varint
 from ose.registry.v1.watch_service_pb2 import Event
 
 # Event, by field number and wire type.
@@ -27,18 +27,6 @@ MORE = b"\x30\x01"
 
 BOOKMARK = _MARK + b"\x01"
 SNAPSHOT_END = _MARK + b"\x02"
-
-
-def varint(number: int) -> bytes:
-    """A number that is not negative, as protobuf writes it."""
-    if number < 0x80:
-        return bytes((number,))
-    encoded = bytearray()
-    while number >= 0x80:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
 
 
 def stamp(revision: int, time: int) -> bytes:
