@@ -22,7 +22,8 @@ from hyper_registry.config import (
     make_default_directory,
     split_address,
 )
-from hyper_registry.query.kernels import warm_up
+from hyper_registry.query import kernels
+from hyper_registry.registry import compaction
 from hyper_registry.registry.engine import Engine, Retention
 from hyper_registry.services.admin_service import AdminService
 from hyper_registry.services.binding import Service, handlers
@@ -141,7 +142,7 @@ class Server:
         await server.start()
         await _start_http(http, config.http_address)
         self.http_port = http.port
-        await asyncio.to_thread(warm_up)
+        await asyncio.to_thread(_warm_up)
         await engine.start()
         hub.start()
         # What the view is made of lives as long as the process: the collector need not look at it.
@@ -192,6 +193,11 @@ async def run(config: Config) -> None:
         await stop.wait()
     finally:
         await server.aclose()
+
+
+def _warm_up() -> None:
+    kernels.warm_up()
+    compaction.warm_up()
 
 
 async def _end_streams(engine: Engine, hub: WatchHub) -> None:

@@ -42,7 +42,6 @@ NAME_RULE = "1 to 255 characters, no control characters"
 TEXT_RULE = "at most 255 characters, no control characters"
 
 is_id: Callable[[str], object] = _ID.fullmatch
-is_type: Callable[[str], object] = _TYPE.fullmatch
 is_text: Callable[[str], object] = _TEXT.fullmatch
 # There are few keys, and each is in many labels.
 is_label_key = lru_cache(maxsize=4096)(_LABEL_KEY.fullmatch)

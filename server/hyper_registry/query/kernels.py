@@ -13,9 +13,9 @@ from typing import TypeAlias
 import numba
 import numpy as np
 
-from hyper_registry.query.memcpy import memcpy
 from hyper_registry.registry.adjacency import LENGTH_BITS
 from hyper_registry.registry.columns import Bytes, Ints
+from hyper_registry.registry.memcpy import memcpy
 from hyper_registry.registry.table import (
     BORN,
     DIED,

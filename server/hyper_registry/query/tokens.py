@@ -82,14 +82,6 @@ class ResumeToken:
         return _encode(Kind.LOG, [self.epoch, self.revision])
 
 
-def page_revision(token: str) -> int:
-    """The revision of a page token: what a read with it has to wait for. Raises TokenInvalid."""
-    _, values = _decode(PAGE_FIELD, token)
-    if len(values) < 2 or not isinstance(values[1], int):
-        raise _malformed(PAGE_FIELD)
-    return values[1]
-
-
 def open_page(token: str, kind: Kind, digest: str, history: History) -> PageToken:
     """Checks a page token against the question that it came with and against the registry.
 

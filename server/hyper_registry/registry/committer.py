@@ -52,10 +52,12 @@ RESULT_MICROS = 24 * 3600 * 1_000_000
 _ROUND_MUTATIONS = 10_000
 _SLICE_SECONDS = 0.003
 # How long a round waits for those who are likely to come: for each of them about what the event
-# loop takes to bring its call, and at most. Measured with 64 writers at once: a commit takes twenty
-# of them along instead of two, for two thirds of the work, and each waits less.
+# loop takes to bring its call, and at most. Measured with 64 writers at once: 24 requests a commit
+# instead of 8, and 4 to 15% more of them; from clients that keep the loop busy 20 instead of 2, and
+# 60% more.
 _GATHER_SECONDS = 400e-6
 _GATHER_MOST = 0.006
+_POPULATION_SECONDS = 0.1
 _READ_BYTES = 16 << 20
 _RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 
@@ -115,6 +117,7 @@ class Committer:
         self._closed = False
         self._pause = asyncio.Lock()
         self._population = 0
+        self._counted_at = 0.0
         self._gathered: asyncio.Future[None] | None = None
         self._head = Head(0, "", 0, 0, b"")
         self.unknown = False
@@ -168,6 +171,7 @@ class Committer:
                     await self._commit(waiting)
                 small = sum(not one.request.bulk for one in waiting)
                 self._population = small + len(self._interactive)
+                self._counted_at = time.monotonic()
 
     async def aclose(self) -> None:
         """Refuses new requests; `run` returns when those in the queue are answered."""
@@ -179,8 +183,11 @@ class Committer:
     async def _gather(self) -> None:
         """Waits a moment for as many requests as there were writers a moment ago.
 
-        Those who were just answered are about to write again. Who writes alone never waits.
+        Those who were just answered are about to write again. Who writes alone does not wait, but
+        for once when the others have just left.
         """
+        if time.monotonic() > self._counted_at + _POPULATION_SECONDS:
+            self._population = 0
         if not 0 < len(self._interactive) < self._population or self._closed:
             return
         loop = asyncio.get_running_loop()

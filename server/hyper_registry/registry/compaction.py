@@ -14,6 +14,7 @@ import numpy as np
 from sortedcontainers import SortedList
 
 from hyper_registry.registry.columns import Bytes, Ints
+from hyper_registry.registry.memcpy import memcpy
 from hyper_registry.registry.table import (
     ALIVE,
     BORN,
@@ -29,6 +30,18 @@ from hyper_registry.registry.view import Generation
 
 _LOW = (1 << 32) - 1
 _Key = TypeVar("_Key")
+
+
+def warm_up() -> None:
+    """Compiles the kernels of the view, or loads them from the cache, so that no call waits."""
+    generation, two = Generation.empty(), np.arange(2)
+    ends = np.array([0 << 32 | 1, 1 << 32 | 0])
+    generation.entities.extend(["a", "b"], two, two, two, two, None, 0, [b"a", b"b"])
+    generation.relationships.extend(["a", "b"], two, two, two, two, ends, 0, [b"a", b"b"])
+    slots = generation.relationships.slots.array[:2]
+    generation.graph.build(slots, np.zeros(2, dtype=np.int64), 2)
+    generation.graph.find(generation.relationships.slots.array, 0, 1, 0)
+    compacted(generation, 0)
 
 
 def compacted(old: Generation, floor: int) -> Generation:
@@ -99,7 +112,7 @@ def _gather(slots: Ints, old: Bytes, new: Bytes) -> int:
     end = 0
     for i in range(len(slots)):
         start, size = slots[i, OFFSET], slots[i, SIZE_CODES] >> 32
-        new[end : end + size] = old[start : start + size]
+        memcpy(new, end, old, start, size)
         slots[i, OFFSET] = end
         end += size
     return end

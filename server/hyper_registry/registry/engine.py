@@ -187,17 +187,20 @@ class Engine:
             pass
 
     async def _reorganise(self) -> None:
-        """Drops dead versions from memory when there are many. Writers wait meanwhile."""
-        generation = self.view.generation
-        tables = (generation.entities, generation.relationships)
-        dead = sum(table.dead for table in tables)
-        held = sum(table.slots.length for table in tables)
-        if dead < max(_REORGANISE_LEAST, _REORGANISE_SHARE * held):
-            return
-        floor = self.pins.oldest(self.view.floor)
+        """Drops from memory what can be read no more, when it is much. Writers wait meanwhile."""
         async with self.committer.pause():
-            generation = self.view.generation
+            generation, floor = self.view.generation, self.pins.oldest(self.view.floor)
+            tables = (generation.entities, generation.relationships)
+            held = sum(table.slots.length for table in tables)
+            # What has died is not enough to ask for: most of it may still be within the past held.
+            if sum(table.dead for table in tables) < self._much(held):
+                return
+            if sum(table.dead_by(floor) for table in tables) < self._much(held):
+                return
             self.view.generation = await asyncio.to_thread(compacted, generation, floor)
+
+    def _much(self, held: int) -> float:
+        return max(_REORGANISE_LEAST, _REORGANISE_SHARE * held)
 
 
 def _revision(decision: Decision) -> bytes:

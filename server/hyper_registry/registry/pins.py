@@ -46,4 +46,4 @@ class Pins:
         """The lowest pinned revision, or `default` if that is lower or nothing is pinned."""
         now = self._clock()
         self._until = {r: until for r, until in self._until.items() if until > now}
-        return min(default, *self._until, *self._held.values(), default)
+        return min([default, *self._until, *self._held.values()])

@@ -15,6 +15,7 @@ import numba
 import numpy as np
 
 from hyper_registry.registry.columns import Arena, Bytes, IntColumns, Ints
+from hyper_registry.registry.memcpy import memcpy
 
 ALIVE = (1 << 62) - 1
 """The `died` of a version that has not died."""
@@ -169,6 +170,10 @@ class Table:
         self.slots.cells[slot * SLOT_WIDTH + DIED] = ALIVE
         self.dead -= 1
 
+    def dead_by(self, revision: int) -> int:
+        """How many versions nobody can see at this revision or later."""
+        return int(np.count_nonzero(self.slots.array[: self.slots.length, DIED] <= revision))
+
     def withdraw(self, slot: int) -> None:
         """Takes back `add_slot`: nobody sees this version, at no revision and not at the tip."""
         cells, base = self.slots.cells, slot * SLOT_WIDTH
@@ -265,7 +270,6 @@ def _frame_all(joined: Bytes, sizes: Ints, tag: int, out: Bytes) -> None:
             rest >>= 7
         out[target] = rest
         target += 1
-        for j in range(size):
-            out[target + j] = joined[source + j]
+        memcpy(out, target, joined, source, size)
         source += size
         target += size

@@ -13,7 +13,6 @@ from hyper_registry.model.revision import (
     Kind,
     Position,
     chain,
-    change_count,
     sealed,
 )
 
@@ -79,8 +78,3 @@ def test_positions_are_in_log_order() -> None:
     places = [Position(1), Position(1, 1), Position(1, 2), Position(2), Position(2, 1)]
     assert sorted([places[n] for n in (3, 1, 4, 0, 2)]) == places
     assert Position(1) == Position(1, 0)
-
-
-def test_changes_are_counted() -> None:
-    """The changes of several revisions add up."""
-    assert change_count([commit(), commit(changes=(CHANGE, CHANGE))]) == 3

@@ -28,7 +28,6 @@ from hyper_registry.query.listing import (
 )
 from hyper_registry.query.ordering import By, Order
 from hyper_registry.query.scanning import scan_entities, scan_relationships
-from hyper_registry.query.tokens import page_revision
 from ose.registry.v1.entity_service_pb2 import ListEntitiesResponse
 from ose.registry.v1.relationship_service_pb2 import ListRelationshipsResponse
 from tests.unit.query.world import (
@@ -333,7 +332,6 @@ async def test_tokens_are_checked() -> None:
     page = await list_entities(world, question, Window(1), revision)
     token = page.next_page_token
     assert revision in world.pins
-    assert page_revision(token) == revision
     for other in (
         EntityQuestion(EntityFilter(name_prefix="x")),
         EntityQuestion(order=Order(By.NAME)),

@@ -14,7 +14,6 @@ from hyper_registry.query.tokens import (
     digest_of,
     open_page,
     open_resume,
-    page_revision,
 )
 from tests.unit.query.world import World
 
@@ -40,7 +39,6 @@ def test_page_token_round_trip(key: tuple[int | str, ...], kind: Kind) -> None:
     token = PageToken(kind, world.epoch, 0, digest_of("q"), key)
     text = token.encode()
     assert open_page(text, kind, digest_of("q"), world) == token
-    assert page_revision(text) == 0
     for wrong_kind, wrong_digest in ((Kind.LOG, digest_of("q")), (kind, digest_of("r"))):
         with pytest.raises(TokenInvalid, match="another question"):
             open_page(text, wrong_kind, wrong_digest, world)
@@ -63,8 +61,6 @@ def test_foreign_text_is_refused(text: str) -> None:
     """Any other text is no token."""
     with pytest.raises(TokenInvalid):
         open_resume(text, "epoch")
-    with pytest.raises(TokenInvalid):
-        page_revision(text)
     with pytest.raises(TokenInvalid):
         open_page(text, Kind.GRAPH, "", World())
 

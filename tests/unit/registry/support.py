@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import pairwise, zip_longest
 from typing import Any
 
+import orjson
 from google.protobuf.struct_pb2 import Struct
 
 from hyper_registry.model.entity import Entity
@@ -434,3 +435,9 @@ async def check_store(engine: Engine, state: State) -> None:
 def reorganise(engine: Engine, floor: int) -> None:
     """Puts a compacted generation in place, as the engine does when much is dead."""
     engine.view.generation = compacted(engine.view.generation, floor)
+
+
+def metadata_value(packed: bytes) -> dict[str, Any]:
+    """Packed metadata as plain values."""
+    value: dict[str, Any] = orjson.loads(codec.metadata(packed).json)
+    return value

@@ -17,7 +17,7 @@ from hyper_registry.model.relationship import Relationship
 from hyper_registry.registry import codec
 from hyper_registry.registry.table import frame, frame_size
 from ose.registry.v1 import entity_pb2, registry_service_pb2, relationship_pb2
-from tests.unit.registry.support import packed
+from tests.unit.registry.support import metadata_value, packed
 
 _texts = st.text(max_size=20)
 _numbers = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**53), 2**53)
@@ -106,7 +106,7 @@ def test_metadata_as_json(values: dict[str, Any]) -> None:
     assert json.loads(read.json) == MessageToDict(made)
     feature = values.get("feature")
     assert read.feature == (feature if isinstance(feature, str) else "")
-    assert codec.metadata_value(codec.pack(made)) == MessageToDict(made)
+    assert metadata_value(codec.pack(made)) == MessageToDict(made)
 
 
 def test_numbers_in_json() -> None:
@@ -115,7 +115,7 @@ def test_numbers_in_json() -> None:
     found = {key: type(value) for key, value in json.loads(text).items()}
     assert found == {"a": int, "b": int, "c": float, "d": int, "e": float}
     assert codec.metadata(b"").json == "{}"
-    assert codec.metadata_value(b"") == {}
+    assert metadata_value(b"") == {}
 
 
 def test_what_cannot_be_said_in_json() -> None:
@@ -132,11 +132,11 @@ def test_what_cannot_be_said_in_json() -> None:
 def test_replacing_a_key(values: dict[str, Any], key: str, value: Any) -> None:
     """One key is as in the source, or gone if it is not there; the others stay."""
     source = packed(other=1) if value is None else packed(**{"other": 1, key: value})
-    after = codec.metadata_value(codec.replace_key(packed(**values), key, source))
-    expected = codec.metadata_value(packed(**values))
+    after = metadata_value(codec.replace_key(packed(**values), key, source))
+    expected = metadata_value(packed(**values))
     expected.pop(key, None)
     if value is not None:
-        expected[key] = codec.metadata_value(source)[key]
+        expected[key] = metadata_value(source)[key]
     assert after == expected
 
 

@@ -9,7 +9,7 @@ import pytest
 from hyper_registry.model.errors import RevisionCompacted, StoreUnavailable
 from hyper_registry.model.revision import Position
 from hyper_registry.registry import engine as engines
-from hyper_registry.registry.codec import decode_entity, metadata_value
+from hyper_registry.registry.codec import decode_entity
 from hyper_registry.registry.engine import Engine, Retention
 from hyper_registry.registry.genesis import FEATURES
 from hyper_registry.registry.mutations import CreateEntity, UpdateEntity
@@ -18,6 +18,7 @@ from hyper_registry.store.memory import MemoryDisk, MemoryStore
 from tests.unit.registry.support import (
     entity,
     log_of,
+    metadata_value,
     outcomes,
     ready,
     request,
@@ -175,3 +176,21 @@ def test_holding_a_revision() -> None:
         assert (5 in pins, 3 in pins) == (True, False)
         assert pins.oldest(9) == 5
     assert 5 not in pins
+
+
+async def test_the_past_that_is_held_is_not_copied_again_and_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Dead versions that can still be read do not make the view reorganise; once past, they do."""
+    monkeypatch.setattr(engines, "_REORGANISE_LEAST", 4)
+    async with running() as engine:
+        await ready(engine, "a")
+        for number in range(8):
+            await write(engine, UpdateEntity(entity("a", version=str(number)), ("version",)))
+        generation = engine.view.generation
+        assert generation.entities.dead == 8
+        await engine._reorganise()
+        assert engine.view.generation is generation
+        await engine.compact(engine.view.visible, "", "")
+        assert engine.view.generation is not generation
+        assert engine.view.generation.entities.dead == 0

@@ -13,7 +13,6 @@ from google.protobuf.struct_pb2 import Struct
 from hyper_registry.model.entity import Entity, Health, Status
 from hyper_registry.model.errors import InvalidArgument, LimitExceeded
 from hyper_registry.model.relationship import Relationship
-from hyper_registry.registry.codec import metadata_value
 from hyper_registry.registry.mutations import (
     ENTITY_PATHS,
     RELATIONSHIP_PATHS,
@@ -32,6 +31,7 @@ from ose.registry.v1 import mutation_pb2, registry_service_pb2
 from ose.registry.v1.entity_pb2 import Entity as EntityMessage
 from ose.registry.v1.mutation_pb2 import Mutation as MutationMessage
 from ose.registry.v1.relationship_pb2 import Relationship as RelationshipMessage
+from tests.unit.registry.support import metadata_value
 from tests.unit.services.messages import nested
 
 
