@@ -23,7 +23,7 @@ from hyper_registry.registry import codec
 from hyper_registry.store import open_store
 from hyper_registry.store.base import Batch, EntityRow, RelationshipRow, Store
 from nexus_registry.discovery.debian import build_graph, read_apt_index
-from nexus_registry.packages import wanted_packages
+from nexus_registry.discovery.debian_packages import wanted_packages
 from ose.registry.v1 import entity_pb2, mutation_pb2, relationship_pb2
 
 T = TypeVar("T")

@@ -44,7 +44,7 @@ class Machine:
         """Runs the program on an index of these stanzas; answers the JSON that it writes."""
         self._file.write_text("\n".join(stanzas))
         self.registry.batches.clear()
-        args = ("--from", "debian", "--packages-file", str(self._file), "-o", "json", *options)
+        args = ("--from", "debian", str(self._file), "-o", "json", *options)
         result = self.registry.run(plugin_manager.manager, "discover", *args)
         assert result.exit_code == 0, result.stderr
         self.notes = result.stderr
@@ -161,7 +161,7 @@ def test_names_are_shown_up_to_a_limit(machine: Machine, tmp_path: Path) -> None
     """As text for people."""
     file = tmp_path / "Packages"
     file.write_text(f"{NEWER}\n{BASE}\n{EDITOR}\nPackage: a\nVersion: 1\nArchitecture: all\n")
-    args = ("discover", "--from", "debian", "--packages-file", str(file), "--show", "0")
+    args = ("discover", "--from", "debian", str(file), "--show", "0")
     registry = machine.registry
     quiet = registry.run(plugin_manager.manager, *args)
     assert "packages      1        1        0        2          0" in quiet.stdout
@@ -173,7 +173,7 @@ def test_a_file_that_is_no_index_is_exit_code_2(tmp_path: Path, text: str) -> No
     """With its name, and nothing is deleted."""
     file = tmp_path / "Packages"
     file.write_text(text)
-    args = ("discover", "--from", "debian", "--packages-file", str(file))
+    args = ("discover", "--from", "debian", str(file))
     result = FakeRegistry().run(plugin_manager.manager, *args)
     assert result.exit_code == 2
     assert str(file) in result.stderr

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from nexus_registry.completion import complete_entity
 from nexus_registry.failures import USAGE, Failure
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def health_numbers(names: Iterable[str]) -> list[HealthStatus.ValueType]:
 
 def entity_argument(name: str = "entity") -> Callable[[F], F]:
     """An argument that names an entity (see `resolver`)."""
-    return click.argument(name, metavar=name.upper())
+    return click.argument(name, metavar=name.upper(), shell_complete=complete_entity)
 
 
 def read_options(command: F) -> F:

@@ -43,8 +43,12 @@ COMMANDS: Final = {
     "import": _lazy("import", "Create or update what a file lists."),
     "export": _lazy("export", "Write everything to a file."),
     "stats": _lazy("stats", "Show what the registry holds."),
+    "top": _lazy("top", "Show how a registry is doing, live."),
     "health": _lazy("health", "Tell whether the registry serves."),
     "compact": _lazy("compact", "Forget the past before a revision."),
+    "completion": _lazy(
+        "completion", "Write what makes a shell complete this program's command lines."
+    ),
 }
 
 

@@ -18,6 +18,10 @@ COMMANDS: Final = {
     "discover": LazyCommand(
         "nexus_registry.commands.discover:command", "Register what exists on this machine."
     ),
+    "completion": LazyCommand(
+        "nexus_registry.commands.completion:command",
+        "Write what makes a shell complete this program's command lines.",
+    ),
 }
 
 manager = Program("nexus-plugin-manager", COMMANDS, help=_HELP)

@@ -122,7 +122,7 @@ class GlobalOption(click.Option):
 
     def _take(self, ctx: click.Context, param: click.Parameter, value: Any) -> Any:
         source = ctx.get_parameter_source(self.name or "")
-        if source is ParameterSource.COMMANDLINE and not ctx.resilient_parsing:
+        if source is ParameterSource.COMMANDLINE:
             self._note(ctx.find_root().obj.settings, value)
         return value
 

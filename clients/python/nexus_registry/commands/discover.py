@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -18,12 +19,16 @@ from nexus_registry.rendering.words import counted
 from nexus_registry.session import Session, pass_session
 
 if TYPE_CHECKING:
-    from nexus_registry.discovery.debian import PackageGraph
+    from nexus_registry.discovery.source import Discovery, Source
     from nexus_registry.reconcile import Changes, Existing, Ownership, Plan, Wanted
     from ose.registry.v1.entity_pb2 import Entity
     from ose.registry.v1.mutation_pb2 import Mutation
     from ose.registry.v1.relationship_pb2 import Relationship
 
+_SOURCES: Final = {
+    "debian": "nexus_registry.discovery.debian_packages",
+    "python": "nexus_registry.discovery.python",
+}
 _KINDS: Final = ("created", "updated", "removed")
 _FEW: Final = 10
 """So many may always be removed, whatever share of all they are."""
@@ -34,21 +39,18 @@ _FEW: Final = 10
     examples="""
     nexus-plugin-manager discover --from debian
     nexus-plugin-manager discover --from debian --dry-run
-    nexus-plugin-manager discover --from debian --packages-file ./Packages.xz --no-prune
+    nexus-plugin-manager discover --from debian ./Packages.xz --no-prune
+    nexus-plugin-manager discover --from python
+    nexus-plugin-manager discover --from python ~/projects/shop/.venv
     """,
 )
+@click.argument("path", required=False, type=click.Path(exists=True))
 @click.option(
     "--from",
-    "source",
-    type=click.Choice(["debian"]),
+    "name",
+    type=click.Choice([*_SOURCES]),
     required=True,
-    help="What to look at: debian is the packages that apt knows here.",
-)
-@click.option(
-    "--packages-file",
-    metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False),
-    help="A Packages file (plain or compressed) to read instead of what apt knows.",
+    help="What to look at.",
 )
 @click.option("--dry-run", is_flag=True, help="Tell what would change, and write nothing.")
 @click.option(
@@ -69,22 +71,26 @@ _FEW: Final = 10
 )
 @pass_session
 def command(
-    session: Session,
-    source: str,
-    packages_file: str | None,
-    dry_run: bool,
-    prune: bool | None,
-    show: int,
+    session: Session, path: str | None, name: str, dry_run: bool, prune: bool | None, show: int
 ) -> None:
     """Register what exists on this machine.
 
-    Every Debian package becomes an entity of type package with the id debian:NAME and the label
-    source=debian, every dependency a depends_on relationship. Running it again writes only what has
-    changed: a new version is an update of the same entity. Labels, metadata and relationships that
-    others added stay, and so does a package that is gone as long as others' relationships hold it.
+    debian: the packages that apt knows here, or those of the Packages file PATH, plain or
+    compressed; entities of type package, with the id debian:NAME.
+
+    python: the distributions installed in the environment that runs this program, or in the one
+    that PATH is the directory or the interpreter of; entities of type distribution, with the id
+    python:NAME.
+
+    Every dependency becomes a depends_on relationship with its constraint, or, if only an extra of
+    a Python distribution asks for it, an optionally_depends_on one. Everything is marked with its
+    source, for entities in a label: source=debian. Running it again writes only what has changed: a
+    new version is an update of the same entity. Labels, metadata and relationships that others
+    added stay, and so does what is gone as long as others' relationships hold it.
     """
+    source: Source = import_module(_SOURCES[name]).SOURCE
     with _no_collections():
-        _discover(session, source, packages_file, dry_run, prune, show)
+        _discover(session, source, path, dry_run, prune, show)
 
 
 @contextmanager
@@ -104,65 +110,53 @@ def _no_collections() -> Iterator[None]:
 
 def _discover(
     session: Session,
-    source: str,
-    packages_file: str | None,
+    source: Source,
+    path: str | None,
     dry_run: bool,
     prune: bool | None,
     show: int,
 ) -> None:
-    from nexus_registry.packages import DEBIAN, wanted_packages
     from nexus_registry.reconcile import reconcile
 
-    graph = _read(session, packages_file)
-    wanted = wanted_packages(graph)
-    existing = _registered(session, DEBIAN)
-    prune = _prune(session, wanted, existing, DEBIAN, prune)
-    protected = _protected(session, wanted, existing, DEBIAN) if prune else frozenset()
-    plan = reconcile(wanted, existing, DEBIAN, prune=prune, protected=protected)
+    found = _read(session, source, path)
+    wanted, owner = found.wanted, source.owner
+    existing = _registered(session, source)
+    prune = _prune(session, source, wanted, existing, prune)
+    protected = _protected(session, wanted, existing, owner) if prune else frozenset()
+    plan = reconcile(wanted, existing, owner, prune=prune, protected=protected)
     if not dry_run:
         _send(session, plan)
     if session.as_table:
-        _show(session, source, graph, plan, show, dry_run)
+        _show(session, source, found, plan, show, dry_run)
     else:
-        session.output.value(_form(source, graph, plan, show, dry_run))
+        session.output.value(_form(source, found, plan, show, dry_run))
     if protected:
         session.note(
-            f"{counted(len(protected), 'package')} that are gone were kept: relationships of others"
-            " hold them"
+            f"{counted(len(protected), source.noun)} that are gone were kept: relationships of"
+            " others hold them"
         )
 
 
-def _read(session: Session, packages_file: str | None) -> PackageGraph:
-    from nexus_registry.discovery.debian import (
-        PackageIndexError,
-        build_graph,
-        read_apt_index,
-        read_packages_file,
-    )
+def _read(session: Session, source: Source, path: str | None) -> Discovery:
+    from nexus_registry.discovery.source import SourceError
 
     try:
-        with progress_bar(session, "reading the package index", None):
-            if packages_file is not None:
-                graph = build_graph(read_packages_file(packages_file))
-            else:
-                index = read_apt_index()
-                graph = build_graph(index.stanzas, index.architecture)
-    except PackageIndexError as error:
+        with progress_bar(session, f"looking at {path or f'this machine ({source.name})'}", None):
+            return source.read(path)
+    except SourceError as error:
         raise Failure(str(error), USAGE) from error
-    if not graph.packages:
-        raise Failure(f"{packages_file or 'the package index'} holds no packages", USAGE)
-    return graph
 
 
-def _registered(session: Session, owner: Ownership) -> Existing:
-    """What is registered of the discoverer's types, at one revision."""
-    from nexus_registry.packages import ENTITY_TYPE, RELATIONSHIP_TYPE
+def _registered(session: Session, source: Source) -> Existing:
+    """What is registered of the source's types, at one revision."""
     from nexus_registry.reconcile import Existing
 
     entities: list[Entity] = []
     relationships: list[Relationship] = []
     with progress_bar(session, "reading what is registered", None) as advance:
-        for part in session.client.export(entity_types=[ENTITY_TYPE], types=[RELATIONSHIP_TYPE]):
+        for part in session.client.export(
+            entity_types=[source.entity_type], types=source.relationship_types
+        ):
             entities += part.entities
             relationships += part.relationships
             advance(len(part.entities) + len(part.relationships))
@@ -170,19 +164,21 @@ def _registered(session: Session, owner: Ownership) -> Existing:
 
 
 def _prune(
-    session: Session, wanted: Wanted, existing: Existing, owner: Ownership, asked: bool | None
+    session: Session, source: Source, wanted: Wanted, existing: Existing, asked: bool | None
 ) -> bool:
     """Whether to delete what is gone. A wrong or partial index must not empty the registry."""
     from nexus_registry.reconcile import surplus
 
+    owner = source.owner
     gone = len(surplus(wanted, existing, owner))
     if asked is not None or not gone:
         return bool(asked)
     owned = sum(map(owner.owns_entity, existing.entities.values()))
     if gone <= _FEW or gone * 3 <= owned:
         return True
+    registered = counted(owned, f"registered {source.noun}")
     session.note(
-        f"{gone:,} of {counted(owned, 'registered package')} are gone, which is more than a third:"
+        f"{gone:,} of {registered} are gone, which is more than a third:"
         " they are kept; --prune deletes them"
     )
     return False
@@ -221,24 +217,36 @@ def _send(session: Session, plan: Plan) -> None:
 
 
 def _show(
-    session: Session, source: str, graph: PackageGraph, plan: Plan, limit: int, dry_run: bool
+    session: Session, source: Source, found: Discovery, plan: Plan, limit: int, dry_run: bool
 ) -> None:
-    packages, edges = len(graph.packages), len(graph.edges)
+    entities, edges = len(found.wanted.entities), len(found.wanted.relationships)
     session.output.line(
-        f"{source}: {counted(packages, 'package')}, {counted(edges, 'dependency')}"
+        f"{source.name}: {counted(entities, source.noun)}, {counted(edges, 'dependency')}"
         + (" (dry run: nothing was written)" if dry_run else "")
     )
     columns = ("", "CREATED", "UPDATED", "REMOVED", "UNCHANGED", "KEPT")
-    changes = {"packages": plan.entities, "dependencies": plan.relationships}
-    session.output.table(columns, [[name, *_counts(found)] for name, found in changes.items()])
+    changes = {f"{source.noun}s": plan.entities, "dependencies": plan.relationships}
+    session.output.table(columns, [[name, *_counts(kind)] for name, kind in changes.items()])
     for kind in _KINDS:
         names = getattr(plan.entities, kind)
         if names and limit:
-            more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
-            session.output.line(f"{kind}: {', '.join(names[:limit])}{more}")
-    if graph.unsatisfied:
-        count = counted(len(graph.unsatisfied), "dependency")
-        session.note(f"{count} of the index cannot be met by any package in it")
+            session.output.line(f"{kind}: {_some(names, limit)}")
+    _complain(session, found, limit)
+
+
+def _complain(session: Session, found: Discovery, limit: int) -> None:
+    """Says what was found wanting: all of it if it is little, and the number if not."""
+    if found.unsatisfied:
+        wishes = [f"{who}: {wish}" for who, wish in found.unsatisfied]
+        few = f": {'; '.join(wishes)}" if len(wishes) <= limit else ""
+        session.note(f"{counted(len(wishes), 'dependency')} cannot be met by what is here{few}")
+    for problem in found.broken:
+        session.note(f"passed over: {problem}")
+
+
+def _some(names: Sequence[str], limit: int) -> str:
+    more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
+    return f"{', '.join(names[:limit])}{more}"
 
 
 def _counts(changes: Changes) -> list[str]:
@@ -248,14 +256,15 @@ def _counts(changes: Changes) -> list[str]:
 
 
 def _form(
-    source: str, graph: PackageGraph, plan: Plan, limit: int, dry_run: bool
+    source: Source, found: Discovery, plan: Plan, limit: int, dry_run: bool
 ) -> dict[str, Any]:
     return {
-        "source": source,
+        "source": source.name,
         "dry_run": dry_run,
-        "packages": len(graph.packages),
-        "dependencies": len(graph.edges),
-        "unsatisfied": len(graph.unsatisfied),
+        f"{source.noun}s": len(found.wanted.entities),
+        "dependencies": len(found.wanted.relationships),
+        "unsatisfied": len(found.unsatisfied),
+        "broken": list(found.broken),
         "entities": _changes_form(plan.entities, limit),
         "relationships": _changes_form(plan.relationships, limit),
     }

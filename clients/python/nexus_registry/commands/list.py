@@ -18,6 +18,7 @@ from nexus_registry.arguments import (
     read_options,
     status_numbers,
 )
+from nexus_registry.completion import complete_entity_type
 from nexus_registry.jsonform import to_dict
 from nexus_registry.program import command as make_command
 from nexus_registry.rendering.entities import (
@@ -49,7 +50,14 @@ _OF_RELATIONSHIPS = ("link_type", "source", "target", "entity")
     nexus-registry list relationship --type depends_on --target my-database
     """,
 )
-@click.argument("kind", metavar="[TYPE]", type=LIST, required=False, default="")
+@click.argument(
+    "kind",
+    metavar="[TYPE]",
+    type=LIST,
+    required=False,
+    default="",
+    shell_complete=complete_entity_type,
+)
 @click.option("--feature", metavar="ID", help="Only what belongs to this feature.")
 @click.option(
     "--status",

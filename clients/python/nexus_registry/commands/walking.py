@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 import click
 
 from nexus_registry.arguments import LIST, flat, read_of, read_options
+from nexus_registry.completion import complete_entity_type, complete_relationship_type
 from nexus_registry.rendering.graphs import TreeStyle, graph_form, incompleteness, tree_lines
 from nexus_registry.rendering.words import counted
 
@@ -40,6 +41,7 @@ def walk_options(*, default_types: str, default_depth: str) -> Callable[[F], F]:
                     multiple=True,
                     metavar="TYPE",
                     help=f"The relationships to walk. Default: {default_types}.",
+                    shell_complete=complete_relationship_type,
                 ),
                 click.option(
                     "--entity-type",
@@ -48,6 +50,7 @@ def walk_options(*, default_types: str, default_depth: str) -> Callable[[F], F]:
                     multiple=True,
                     metavar="TYPE",
                     help="Enter only entities of these types.",
+                    shell_complete=complete_entity_type,
                 ),
                 click.option(
                     "--node-limit",

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from nexus_registry.discovery.source import Discovery, Source, SourceError, fill
 from nexus_registry.reconcile import Ownership, Wanted
 from ose.registry.v1.entity_pb2 import Entity
 from ose.registry.v1.relationship_pb2 import Relationship
@@ -17,7 +18,7 @@ from ose.registry.v1.relationship_pb2 import Relationship
 if TYPE_CHECKING:
     from nexus_registry.discovery.debian import DependencyEdge, PackageGraph, PackageRecord
 
-__all__ = ["DEBIAN", "ENTITY_TYPE", "RELATIONSHIP_TYPE", "package_id", "wanted_packages"]
+__all__ = ["DEBIAN", "SOURCE", "package_id", "wanted_packages"]
 
 ENTITY_TYPE: Final = "package"
 RELATIONSHIP_TYPE: Final = "depends_on"
@@ -73,7 +74,7 @@ def _entity(record: PackageRecord) -> Entity:
         version=record.version,
         labels={name: text for name, text in labels.items() if text},
     )
-    _fill(entity, _metadata(record))
+    fill(entity, _metadata(record))
     return entity
 
 
@@ -110,21 +111,36 @@ def _relationship(edge: DependencyEdge) -> Relationship:
         "pre_depends": "Pre-Depends" in edge.fields,
         "via": list(edge.via),
     }
-    _fill(relationship, metadata)
+    fill(relationship, metadata)
     return relationship
 
 
-def _fill(resource: Entity | Relationship, values: Mapping[str, Any]) -> None:
-    """Sets metadata. What is empty, false or unknown is left out."""
-    fields = resource.metadata.fields
-    for key, value in values.items():
-        if isinstance(value, bool):
-            if value:
-                fields[key].bool_value = value
-        elif isinstance(value, str):
-            if value:
-                fields[key].string_value = value
-        elif isinstance(value, int):
-            fields[key].number_value = value
-        elif value:
-            fields[key].list_value.extend(value)
+def _read(path: str | None) -> Discovery:
+    from nexus_registry.discovery.debian import (
+        PackageIndexError,
+        build_graph,
+        read_apt_index,
+        read_packages_file,
+    )
+
+    try:
+        if path is not None:
+            graph = build_graph(read_packages_file(path))
+        else:
+            index = read_apt_index()
+            graph = build_graph(index.stanzas, index.architecture)
+    except PackageIndexError as error:
+        raise SourceError(str(error)) from error
+    if not graph.packages:
+        raise SourceError(f"{path or 'the package index'} holds no packages")
+    return Discovery(wanted_packages(graph), graph.unsatisfied)
+
+
+SOURCE: Final = Source(
+    name="debian",
+    noun="package",
+    owner=DEBIAN,
+    entity_type=ENTITY_TYPE,
+    relationship_types=(RELATIONSHIP_TYPE,),
+    read=_read,
+)

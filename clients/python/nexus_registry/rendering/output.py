@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from nexus_registry.settings import Settings
 
-__all__ = ["Cell", "Output", "Row", "json_text", "yaml_text"]
+__all__ = ["Cell", "Output", "Row", "json_text", "rich_text", "yaml_text"]
 
 MAX_PRETTY_ROWS: Final = 1000
 """Longer tables are aligned text on a terminal too: rich would take seconds for them."""
@@ -114,7 +114,7 @@ class Output:
         if self.terminal is None:
             sys.stdout.write("".join(_text_of(cell) for cell in cells) + "\n")
         else:
-            self.terminal.print(_rich_text(cells), soft_wrap=True)
+            self.terminal.print(rich_text(cells), soft_wrap=True)
 
     def lines(self, lines: Iterable[Sequence[str | Cell]]) -> None:
         """Many lines of text."""
@@ -161,7 +161,8 @@ def _text_of(cell: str | Cell) -> str:
     return clean(cell.text if isinstance(cell, Cell) else cell)
 
 
-def _rich_text(cells: Iterable[str | Cell]) -> Text:
+def rich_text(cells: Iterable[str | Cell]) -> Text:
+    """A line as rich draws it."""
     from rich.text import Text
 
     text = Text()
@@ -209,7 +210,7 @@ def _rich_table(columns: Sequence[str], rows: Iterable[Row], shown: Mapping[int,
             min_width=width if short else FOLDED_WIDTH,
         )
     for row in rows:
-        table.add_row(*(_rich_text([row[place]]) for place in shown))
+        table.add_row(*(rich_text([row[place]]) for place in shown))
     return table
 
 
