@@ -75,7 +75,7 @@ test: $(DEV) ## The fast suite, minutes. REQUIRE_ALL=1: a missing tool fails ins
 	$(BIN)/python -m pytest tests --ignore=tests/faults -n $(WORKERS) --dist=loadscope $(ARGS)
 
 .PHONY: faults
-faults: $(DEV) ## The long suite: crashes and soak runs. ROUNDS=10 SOAK_SECONDS=10: a shorter one.
+faults: $(DEV) ## The long suite: crashes, failing disks, crowds. ROUNDS=10 SOAK_SECONDS=10: a shorter one.
 	$(BIN)/python -m pytest tests/faults --timeout=300 $(ARGS)
 
 BENCH ?= $(sort $(wildcard benchmarks/bench_*.py))

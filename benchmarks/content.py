@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -21,7 +21,7 @@ from hyper_registry.model.relationship import Relationship
 from hyper_registry.model.revision import Action, Change, Commit, Head, Kind, ordinal_of, sealed
 from hyper_registry.registry import codec
 from hyper_registry.store import open_store
-from hyper_registry.store.base import Batch, EntityRow, RelationshipRow, Store
+from hyper_registry.store.base import Batch, EntityRow, Part, RelationshipRow, Store
 from nexus_registry.discovery.debian import build_graph, read_apt_index
 from nexus_registry.discovery.debian_packages import wanted_packages
 from ose.registry.v1 import entity_pb2, mutation_pb2, relationship_pb2
@@ -101,6 +101,51 @@ def power_law(nodes: int, edges: int) -> Graph:
     return pairs // nodes, pairs % nodes
 
 
+def vocabulary() -> list[str]:
+    """20,000 made-up words, the most frequent first: one has a fair share, most are rare."""
+    random = np.random.default_rng(11)
+    syllables = [c + v for c in "bdfgklmnprstvz" for v in "aeiou"]
+    words: dict[str, None] = {}
+    while len(words) < 20_000:
+        parts = random.choice(syllables, random.integers(2, 5))
+        words["".join(parts) + random.choice(["", "n", "r", "x"])] = None
+    return list(words)
+
+
+def catalogue(count: int) -> Iterator[entity_pb2.Entity]:
+    """Services as teams describe them: names of two words and a kind, labels, tags, sentences."""
+    random, words = np.random.default_rng(13), vocabulary()
+    shares = 1 / np.arange(3, len(words) + 3)
+    shares /= shares.sum()
+    for first in range(0, count, _BATCH):
+        drawn = random.choice(len(words), (min(_BATCH, count - first), 12), p=shares)
+        for number, row in enumerate(drawn.tolist(), first):
+            yield _described(number, [words[index] for index in row])
+
+
+def _described(number: int, words: Sequence[str]) -> entity_pb2.Entity:
+    kind = ("service", "worker", "gateway", "store")[number % 4]
+    entity = entity_pb2.Entity(
+        id=f"svc-{number:07d}",
+        type="service",
+        name=f"{words[0]}-{words[1]}-{kind}",
+        version=f"{number % 7}.{number % 23}.{number}",
+        labels={
+            "team": f"team-{words[2]}",
+            "environment": ("production", "staging", "test")[number % 3],
+            "tier": ("gold", "silver", "bronze")[number % 7 % 3],
+        },
+    )
+    fields = entity.metadata.fields
+    text = f"Managed {kind} that keeps {' '.join(words[3:8])} for {words[8]} and {words[9]}."
+    fields["description"].string_value = text
+    for tag in words[10:]:
+        fields["tags"].list_value.values.add(string_value=tag)
+    fields["owner"].string_value = f"{words[2]}@example.org"
+    fields["port"].number_value = 8000 + number % 1000
+    return entity
+
+
 # Databases
 
 
@@ -119,6 +164,15 @@ def large_database(nodes: int, edges: int, log_entries: int) -> Path:
         asyncio.run(_fill(path, entities, relationships, log_entries))
 
     return _kept(name, make)
+
+
+def catalogue_database(count: int) -> Path:
+    """A database of services that are described in words; it is kept."""
+
+    def make(path: Path) -> None:
+        asyncio.run(_load(path, map(_entity, catalogue(count))))
+
+    return _kept(f"catalogue-{count}", make)
 
 
 def debian_database() -> Path | None:
@@ -190,6 +244,31 @@ def _relationship(message: relationship_pb2.Relationship, identifier: str) -> Re
     )
 
 
+async def _load(path: Path, entities: Iterable[Entity]) -> None:
+    """Makes a database of entities that were all created by its first revision, at its floor."""
+    store = open_store(path)
+    await store.open()
+    now = time.time_ns() // 1000
+    made = sealed(b"", 1, now, "", _METHOD, "", ())
+
+    async def parts() -> AsyncIterator[Part]:
+        yield Part(commits=[made])
+        numbered = enumerate(entity.committed(entity.id, 1, now, None) for entity in entities)
+        for part in _parts(numbered):
+            yield Part([_row(entity, index) for index, entity in part])
+
+    try:
+        await store.fill(Head(1, "", 1, now, made.hash), parts())
+    finally:
+        await store.aclose()
+
+
+def _row(entity: Entity, index: int) -> EntityRow:
+    described = codec.metadata(entity.metadata)
+    record = codec.encode_entity(entity)
+    return EntityRow(entity, index, described.feature, described.json, record)
+
+
 async def _fill(
     path: Path,
     entities: Iterable[Entity],
@@ -227,10 +306,10 @@ async def _write_entities(store: Store, entities: Sequence[Entity]) -> list[Enti
         described = codec.metadata(made.metadata)
         record = codec.encode_entity(made)
         rows.append(EntityRow(made, index, described.feature, described.json, record))
-    change = _created(Kind.ENTITY, rows[0].entity.id, revision, rows[0].record)
-    commit, head = _next(transaction.head, now, change)
-    # The log has one change of the many: it is only read from the head's floor on.
+    changes = (_created(Kind.ENTITY, row.entity.id, revision, row) for row in rows)
+    commit, head = _next(transaction.head, now, *changes)
     await transaction.commit(Batch([commit], head, entities=rows), now)
+    await store.trim(head.floor, len(rows))
     return rows
 
 
@@ -242,9 +321,10 @@ async def _write_relationships(store: Store, relationships: Sequence[Relationshi
         made = relationship.committed(relationship.id, revision, now, None)
         described = codec.metadata(made.metadata)
         rows.append(RelationshipRow(made, index, described.json, codec.encode_relationship(made)))
-    change = _created(Kind.RELATIONSHIP, rows[0].relationship.id, revision, rows[0].record)
-    commit, head = _next(transaction.head, now, change)
+    changes = (_created(Kind.RELATIONSHIP, row.relationship.id, revision, row) for row in rows)
+    commit, head = _next(transaction.head, now, *changes)
     await transaction.commit(Batch([commit], head, relationships=rows), now)
+    await store.trim(head.floor, len(rows))
 
 
 async def _write_updates(store: Store, rows: Sequence[EntityRow]) -> None:
@@ -265,14 +345,17 @@ async def _write_updates(store: Store, rows: Sequence[EntityRow]) -> None:
     await transaction.commit(Batch(commits, head, entities=[*latest.values()]), head.time)
 
 
-def _created(kind: Kind, identifier: str, revision: int, record: bytes) -> Change:
-    return Change(kind, Action.CREATE, identifier, ordinal_of(revision, 0), None, record)
+def _created(
+    kind: Kind, identifier: str, revision: int, row: EntityRow | RelationshipRow
+) -> Change:
+    ordinal = ordinal_of(revision, row.create_index)
+    return Change(kind, Action.CREATE, identifier, ordinal, None, row.record)
 
 
-def _next(head: Head, now: int, change: Change, keep: bool = False) -> tuple[Commit, Head]:
+def _next(head: Head, now: int, *changes: Change, keep: bool = False) -> tuple[Commit, Head]:
     """The next revision, and the head behind it; its floor moves along if not told to keep."""
     revision = head.revision + 1
-    commit = sealed(head.hash, revision, now, "", _METHOD, "", (change,))
+    commit = sealed(head.hash, revision, now, "", _METHOD, "", changes)
     floor = head.floor if keep else revision
     return commit, Head(revision, head.epoch, floor, now, commit.hash)
 

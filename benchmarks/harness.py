@@ -157,10 +157,11 @@ class Program:
 
 @dataclass(frozen=True)
 class Served:
-    """A program that serves gRPC on a port of the loopback address."""
+    """A program that serves on a port of the loopback address: gRPC, and HTTP on another one."""
 
     program: Program
     port: int
+    http_port: int = 0
 
 
 @contextlib.contextmanager
@@ -185,8 +186,8 @@ def registry(
     program = Program(command, directory / "registry.log", cpus or server_cpus())
     try:
         found = program.wait_for(r'.*"event": ?"serving".*')
-        port = int(str(json.loads(found[0])["grpc"]).rpartition(":")[2])
-        yield Served(program, port)
+        ports = [int(json.loads(found[0])[name].rpartition(":")[2]) for name in ("grpc", "http")]
+        yield Served(program, *ports)
     finally:
         program.stop()
 
@@ -198,6 +199,18 @@ def echo(directory: Path) -> Iterator[Served]:
     program = Program(command, directory / "echo.log", server_cpus())
     try:
         yield Served(program, int(program.wait_for(r"serving on (\d+)\n")[1]))
+    finally:
+        program.stop()
+
+
+@contextlib.contextmanager
+def bare(directory: Path, size: int) -> Iterator[Served]:
+    """An HTTP server that answers so many bytes and does nothing: see benchmarks/bare.py."""
+    command = [sys.executable, "-m", "benchmarks.bare", str(size)]
+    program = Program(command, directory / "bare.log", server_cpus())
+    try:
+        port = int(program.wait_for(r"serving on (\d+)\n")[1])
+        yield Served(program, 0, port)
     finally:
         program.stop()
 

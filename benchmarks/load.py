@@ -16,8 +16,9 @@ from typing import Any
 import grpc
 import uvloop
 
+from benchmarks import http1
 from benchmarks.fields import field_of, with_field
-from benchmarks.plans import MARK, Backlog, Calls, Fetch, Live, Plan, Report, Stream, mark
+from benchmarks.plans import MARK, Backlog, Calls, Fetch, Gets, Live, Plan, Report, Stream, mark
 from benchmarks.wire import Connection
 
 _LARGEST = 16_000
@@ -132,7 +133,16 @@ async def _ordinary_calls(
     return calls, 0
 
 
-async def _metered(plan: Calls, meter: _Meter, workers: Sequence[Awaitable[Any]]) -> None:
+async def _gets(plan: Gets, meter: _Meter) -> None:
+    requests = itertools.cycle(map(http1.get, plan.paths))
+    until = time.perf_counter() + plan.warm_up + plan.seconds
+    callers = [await http1.Caller.open(plan.port, requests, until) for _ in range(plan.connections)]
+    await _metered(plan, meter, [caller.done.wait() for caller in callers])
+    failed = sum(caller.failed for caller in callers)
+    _count([call for caller in callers for call in caller.calls], failed, meter)
+
+
+async def _metered(plan: Calls | Gets, meter: _Meter, workers: Sequence[Awaitable[Any]]) -> None:
     """Waits for workers, and measures what is behind the warm-up."""
     everything = asyncio.gather(*workers)
     await asyncio.wait([everything], timeout=plan.warm_up)
@@ -324,6 +334,8 @@ async def _carry_out(plan: Plan, meter: _Meter) -> None:
     match plan:
         case Calls():
             await _calls(plan, meter)
+        case Gets():
+            await _gets(plan, meter)
         case Stream():
             await _stream(plan, meter)
         case Fetch():

@@ -32,6 +32,17 @@ class Calls:
 
 
 @dataclass(frozen=True)
+class Gets:
+    """HTTP requests for paths, again and again, on `connections` of their own, for `seconds`."""
+
+    port: int
+    paths: Sequence[str]
+    connections: int
+    seconds: float
+    warm_up: float = 0.5
+
+
+@dataclass(frozen=True)
 class Stream:
     """Messages on one bidirectional call, `window` of them unanswered at most.
 
@@ -92,7 +103,7 @@ class Live:
     half_close: bool = True
 
 
-Plan = Calls | Stream | Fetch | Backlog | Live
+Plan = Calls | Gets | Stream | Fetch | Backlog | Live
 
 
 @dataclass

@@ -2,25 +2,32 @@
 
 `deps` lays out the googleapis definitions that the protos import, from the installed
 googleapis-common-protos package, where buf and protoc look for them. `generate` writes the Python
-messages, stubs and their types. `check` fails, naming the files, if what is committed is not what
+messages, stubs and their types, and `comments.json`: what the protos say about each thing, which
+the messages do not keep. `check` fails, naming the files, if what is committed is not what
 `generate` writes.
 """
 
 from __future__ import annotations
 
 import filecmp
+import json
 import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
+from collections.abc import Sequence
 from importlib.metadata import files
 from pathlib import Path
+
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTO = ROOT / "proto"
 DEPS = ROOT / "build" / "proto-deps"
 PYTHON_OUT = ROOT / "clients" / "python"
 PACKAGE = Path("ose", "registry", "v1")
+COMMENTS = "comments.json"
 NEEDED = ("google/api/annotations.proto", "google/api/client.proto",
           "google/api/field_behavior.proto", "google/api/http.proto",
           "google/api/launch_stage.proto")  # fmt: skip
@@ -55,11 +62,53 @@ def generate(out: Path) -> None:
         if not (PROTO / PACKAGE / path.name.replace("_pb2_grpc.pyi", ".proto").replace(
             "_pb2_grpc.py", ".proto")).read_text().count("\nservice "):  # fmt: skip
             path.unlink()
+    (out / PACKAGE / COMMENTS).write_text(comments(sources), encoding="utf-8")
+
+
+def comments(sources: list[str]) -> str:
+    """The comment of every service, method, message, field, enum and value, by full name, as JSON.
+
+    A line break inside a paragraph is a space.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder, "set")
+        command = [
+            sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTO}", f"-I{DEPS}",
+            "--include_source_info", f"--descriptor_set_out={target}", *sources,
+        ]  # fmt: skip
+        subprocess.run(command, check=True)
+        files = FileDescriptorSet.FromString(target.read_bytes()).file
+    found = {
+        _named(file, location.path): _paragraphs(location.leading_comments)
+        for file in files
+        for location in file.source_code_info.location
+        if location.leading_comments
+    }
+    found.pop("", None)
+    return json.dumps(dict(sorted(found.items())), indent=0, ensure_ascii=False) + "\n"
+
+
+def _named(file: FileDescriptorProto, path: Sequence[int]) -> str:
+    """The full name of what a path in a file leads to; '' if it has none."""
+    name, here = file.package, file
+    for step in range(0, len(path) - 1, 2):
+        field = here.DESCRIPTOR.fields_by_number[path[step]]
+        here = getattr(here, field.name)[path[step + 1]]
+        name += f".{here.name}"
+    return name if len(path) % 2 == 0 and here is not file else ""
+
+
+def _paragraphs(comment: str) -> str:
+    blocks = textwrap.dedent(comment).strip().split("\n\n")
+    return "\n\n".join(
+        block if block.startswith(" ") else " ".join(block.split("\n")) for block in blocks
+    )
 
 
 def generated_files(root: Path) -> set[str]:
     """The names of the generated files in the package below `root`."""
-    return {p.name for p in (root / PACKAGE).glob("*_pb2*")}
+    folder = root / PACKAGE
+    return {p.name for pattern in ("*_pb2*", COMMENTS) for p in folder.glob(pattern)}
 
 
 def check() -> int:

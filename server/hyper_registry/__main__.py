@@ -95,6 +95,14 @@ Examples:
     help="How many Watch streams may be open at once.",
 )
 @click.option(
+    "--cors-origins",
+    multiple=True,
+    show_envvar=True,
+    metavar="ORIGIN",
+    help="An origin whose scripts browsers let use the HTTP API, or * for all; may be repeated. "
+    "None by default.",
+)
+@click.option(
     "--grace-seconds",
     type=click.FloatRange(min=0),
     show_envvar=True,
@@ -107,6 +115,17 @@ Examples:
     show_envvar=True,
     default="info",
     help="What to log, to standard error: for people on a terminal, JSON lines elsewhere.",
+)
+@click.option(
+    "--access-log", is_flag=True, show_envvar=True, help="Log every call, when it has ended."
+)
+@click.option(
+    "--otlp-endpoint",
+    envvar=["REGISTRY_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"],
+    show_envvar=True,
+    default="",
+    metavar="URL",
+    help="Where to send spans of calls and commits, by OTLP over gRPC. Nowhere by default.",
 )
 @click.version_option(__version__, prog_name="nexus-registry serve")
 def serve(**options: Any) -> None:

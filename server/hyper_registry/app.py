@@ -7,13 +7,14 @@ import gc
 import signal
 import sys
 from collections.abc import Iterable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
+from starlette.applications import Starlette
 
 from hyper_registry import __version__
 from hyper_registry.config import (
@@ -22,21 +23,40 @@ from hyper_registry.config import (
     make_default_directory,
     split_address,
 )
-from hyper_registry.query import kernels
+from hyper_registry.interceptors import tracing
+from hyper_registry.interceptors.commits import CommitTelemetry
+from hyper_registry.interceptors.telemetry import CallTelemetry
+from hyper_registry.query import arcs, component_kernels, differences, kernels, path_kernels
+from hyper_registry.query.language import grammar
+from hyper_registry.query.search.follower import SearchIndex
 from hyper_registry.registry import compaction
 from hyper_registry.registry.engine import Engine, Retention
 from hyper_registry.services.admin_service import AdminService
-from hyper_registry.services.binding import Service, handlers
+from hyper_registry.services.binding import handlers
 from hyper_registry.services.entity_service import EntityService
 from hyper_registry.services.graph_service import GraphService
+from hyper_registry.services.methods import Door, Service
 from hyper_registry.services.registry_service import RegistryService
 from hyper_registry.services.relationship_service import RelationshipService
+from hyper_registry.services.search_service import SearchService
 from hyper_registry.services.watch_service import WatchService
 from hyper_registry.store import open_store
+from hyper_registry.transcoding.application import Transcoder
+from hyper_registry.transcoding.bindings import bindings
+from hyper_registry.transcoding.bridge import Bridge
+from hyper_registry.transcoding.openapi import document
+from hyper_registry.watch.graph.hub import GraphHub
 from hyper_registry.watch.hub import Limits as WatchLimits
 from hyper_registry.watch.hub import WatchHub
-from hyper_registry.web.health import Health, application
+from hyper_registry.watch.seats import Seats
+from hyper_registry.web import docs
+from hyper_registry.web.gauges import observe
+from hyper_registry.web.health import Health
+from hyper_registry.web.health import routes as health_routes
 from hyper_registry.web.http import HttpServer
+from hyper_registry.web.metrics import Metrics
+from hyper_registry.web.site import site
+from hyper_registry.web.socket import EventSocket
 
 MAX_REQUEST_BYTES = 8 << 20
 """How large a request message is at most; larger ones are RESOURCE_EXHAUSTED."""
@@ -102,41 +122,70 @@ class Server:
         """Says goodbye, ends the streams, lets calls in flight finish, and closes the store."""
         _log.info("draining")
         await self._exit.aclose()
+        gc.unfreeze()
         _log.info("stopped")
 
     async def _start(self, config: Config) -> None:
         make_default_directory(config.database)
+        metrics = Metrics(about := tracing.resource())
+        traces = tracing.Tracing(config.otlp_endpoint, about) if config.otlp_endpoint else None
+        tracer = None if traces is None else traces.tracer
         engine = self.engine = Engine(
             open_store(config.database),
             Retention(config.retention_seconds, config.retention_changes),
+            observer=CommitTelemetry(metrics.meter, tracer),
         )
-        hub = WatchHub(engine, WatchLimits(config.max_watches))
+        seats = Seats(config.max_watches)
+        hub = WatchHub(engine, WatchLimits(config.max_watches), seats)
+        graph_hub = GraphHub(engine, seats)
+        index = SearchIndex(engine)
+        watching = WatchService(hub)
         services: list[Service] = [
             EntityService(engine),
             RelationshipService(engine),
             RegistryService(engine),
-            GraphService(engine),
-            WatchService(hub),
-            AdminService(engine, lambda: hub.statistics().watches),
+            GraphService(engine, graph_hub),
+            watching,
+            SearchService(engine, index),
+            AdminService(engine, hub.statistics),
         ]
         serving = Serving([service.descriptor.full_name for service in services])
+        telemetry = CallTelemetry(metrics.meter, tracer, logs=config.access_log)
+        metrics.add(telemetry.durations)
+        door = Door(lambda: serving.ready, telemetry)
         server = grpc.aio.server(options=_OPTIONS)
-        server.add_generic_rpc_handlers(
-            [handlers(service, lambda: serving.ready) for service in services]
-        )
+        server.add_generic_rpc_handlers([handlers(service, door) for service in services])
         health_pb2_grpc.add_HealthServicer_to_server(serving.servicer, server)
         _add_reflection(server, serving.names)
         self.grpc_port = _bind(server, config.grpc_address)
+        bridge = Bridge(asyncio.get_running_loop())
+        bound = [*bindings(services)]
+        watch = next(one for one in bound if one.method.behaviour == watching.watch)
+        socket = EventSocket(watch, bridge, door.ready, config.cors_origins)
+        observe(metrics, engine, hub.statistics, lambda: socket.connections)
+        pages = Starlette(
+            routes=[
+                *health_routes(lambda: _look(engine, serving)),
+                *docs.routes(lambda: document(bound, __version__)),
+                metrics.route(),
+                socket.route(),
+            ]
+        )
+        api = Transcoder(bound, bridge, door, lambda: engine.view.generation, MAX_REQUEST_BYTES)
         http = HttpServer(
-            application(lambda: _look(engine, serving)),
+            site(api, pages, config.cors_origins),
             *split_address("http_address", config.http_address),
         )
         # Closed in the opposite order: it is said that we go; the streams end, since a stop would
         # wait for them; calls in flight finish; then what they need goes.
+        self._exit.push_async_callback(metrics.aclose)
+        if traces is not None:
+            self._exit.push_async_callback(traces.aclose)
         self._exit.push_async_callback(engine.aclose)
         self._exit.push_async_callback(server.stop, config.grace_seconds)
-        self._exit.push_async_callback(_end_streams, engine, hub)
+        self._exit.push_async_callback(index.aclose)
         self._exit.push_async_callback(http.aclose)
+        self._exit.push_async_callback(_end_streams, engine, hub, graph_hub)
         self._exit.push_async_callback(serving.close)
         await serving.prepare()
         await server.start()
@@ -145,11 +194,14 @@ class Server:
         await asyncio.to_thread(_warm_up)
         await engine.start()
         hub.start()
+        graph_hub.start()
         # What the view is made of lives as long as the process: the collector need not look at it.
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
         await serving.open()
+        # Behind everything else: serving does not wait for it, only searches do.
+        index.start()
 
 
 class Serving:
@@ -180,37 +232,68 @@ class Serving:
 
 
 async def run(config: Config) -> None:
-    """Serves until SIGTERM or SIGINT. Raises ConfigError or StoreUnavailable."""
+    """Serves until SIGTERM or SIGINT.
+
+    Raises ConfigError, StoreUnavailable, or StoreLost if the store was taken away meanwhile.
+    """
     # A thread that has done its I/O waits this long for a busy event loop to give way.
     sys.setswitchinterval(_SWITCH_SECONDS)
+    _allow_many_connections()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     server = Server(config)
     await server.start()
+    lost = asyncio.create_task(server.engine.until_lost())
+    lost.add_done_callback(lambda _: stop.set())
     try:
         await stop.wait()
     finally:
         await server.aclose()
+    if lost.done():
+        raise lost.result()
+    lost.cancel()
+
+
+def _allow_many_connections() -> None:
+    """Takes as many open files as may be had: shells give 1,024, and each connection is one."""
+    if sys.platform != "win32":
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        # Some systems say that there is no limit, and have one.
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _warm_up() -> None:
     kernels.warm_up()
+    differences.warm_up()
+    arcs.warm_up()
+    path_kernels.warm_up()
+    component_kernels.warm_up()
     compaction.warm_up()
+    grammar.warm_up()
 
 
-async def _end_streams(engine: Engine, hub: WatchHub) -> None:
+async def _end_streams(engine: Engine, hub: WatchHub, graph_hub: GraphHub) -> None:
     """Lets every stream deliver what is committed, and end."""
     engine.feed.close()
     await asyncio.sleep(_LAST_WORDS_SECONDS)
     await hub.aclose()
+    await graph_hub.aclose()
 
 
 def _look(engine: Engine, serving: Serving) -> Health:
     counts = engine.view.counts
     return Health(
         serving.ready,
+        {
+            "view": engine.view.visible > 0,
+            "store": not engine.committer.unknown and engine.committer.lost is None,
+            "serving": serving.ready,
+        },
         counts.entities_by_type.total(),
         counts.relationships_by_type.total(),
         engine.view.visible,

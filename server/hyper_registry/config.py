@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,11 @@ PLANNED = {
 """Keys of a configuration file that the integration guide shows and this version does not serve."""
 
 
+# Ends as an Origin header does: without a slash.
+_ORIGIN = re.compile(r"https?://(\[[0-9a-f:]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
+_ENDPOINT = re.compile(r"https?://[^\s/?#]+/?")
+
+
 class ConfigError(Exception):
     """The options cannot be used; the message says which and why."""
 
@@ -38,7 +44,10 @@ class Config:
 
     `database` is a path, `sqlite:///PATH` or `memory://`. Addresses are `HOST:PORT`, port 0 being
     any free one. `retention_seconds` and `retention_changes` say how much of the past compaction by
-    itself keeps. `grace_seconds` is how long a shutdown waits for calls in flight.
+    itself keeps. `cors_origins` are the origins whose scripts browsers let use the HTTP API, `*`
+    being all. `grace_seconds` is how long a shutdown waits for calls in flight. `access_log` logs
+    every call, and `otlp_endpoint`, a URL, is where spans of calls and commits are sent, if it is
+    set.
     """
 
     database: str
@@ -48,8 +57,11 @@ class Config:
     retention_seconds: float = 3600.0
     retention_changes: int = 1_000_000
     max_watches: int = 10_000
+    cors_origins: tuple[str, ...] = ()
     grace_seconds: float = 3.0
     log_level: str = "info"
+    access_log: bool = False
+    otlp_endpoint: str = ""
 
     def check(self) -> None:
         """Refuses what must not be served. Raises ConfigError."""
@@ -60,6 +72,15 @@ class Config:
                 raise ConfigError(
                     f"{option} {address} can be reached from other machines, and this version has "
                     "neither TLS nor authentication: bind a loopback address, or say --insecure"
+                )
+        if self.otlp_endpoint and not _ENDPOINT.fullmatch(self.otlp_endpoint):
+            raise ConfigError(
+                f"otlp_endpoint is a URL such as http://localhost:4317, got {self.otlp_endpoint!r}"
+            )
+        for origin in self.cors_origins:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ConfigError(
+                    f"cors_origins are * or as https://app.example.org:8443, got {origin!r}"
                 )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nexus_registry import plugin_manager
-from nexus_registry.jsonform import to_dict
+from ose.registry.jsonform import to_dict
 from ose.registry.v1.entity_pb2 import Entity
 from ose.registry.v1.mutation_pb2 import Mutation
 from ose.registry.v1.relationship_pb2 import Relationship

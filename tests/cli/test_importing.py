@@ -11,7 +11,7 @@ from nexus_registry import cli
 from nexus_registry.documents import parse
 from nexus_registry.failures import Failure
 from nexus_registry.importing import read_contents
-from nexus_registry.jsonform import from_dict
+from ose.registry.jsonform import from_dict
 from ose.registry.v1.entity_pb2 import Entity
 from tests.cli.fake import FakeRegistry
 

@@ -18,6 +18,8 @@ from ose.registry.client import (
     ReadOptions,
     RegistryClient,
     RelationshipListing,
+    StreamOptions,
+    WalkOptions,
 )
 from ose.registry.v1 import (
     admin_service_pb2,
@@ -27,6 +29,7 @@ from ose.registry.v1 import (
     registry_service_pb2,
     relationship_pb2,
     relationship_service_pb2,
+    search_service_pb2,
     watch_service_pb2,
 )
 
@@ -36,10 +39,11 @@ SERVICES = (
     graph_service_pb2,
     registry_service_pb2,
     relationship_service_pb2,
+    search_service_pb2,
     watch_service_pb2,
 )
-#: `import` is a word of Python's.
-RENAMED = {"import": "import_batches"}
+#: `import` is a word of Python's, and only entities can be searched.
+RENAMED = {"import": "import_batches", "search_entities": "search"}
 
 METHODS = sorted(
     name
@@ -78,7 +82,8 @@ def test_the_twins_agree(name: str) -> None:
 
 def request_fields(name: str) -> set[str]:
     """The fields of the request of a method."""
-    method = re.sub(r"(?:^|_)(\w)", lambda m: m[1].upper(), name.removesuffix("_page"))
+    rpc = {"search": "search_entities"}.get(name, name.removesuffix("_page"))
+    method = re.sub(r"(?:^|_)(\w)", lambda m: m[1].upper(), rpc)
     for module in SERVICES:
         if request := getattr(module, f"{method.replace('Batches', '')}Request", None):
             return {field.name for field in request.DESCRIPTOR.fields}
@@ -98,16 +103,25 @@ def keywords(name: str) -> set[str]:
     return found - {"self"}
 
 
-OPTIONS: tuple[Any, ...] = (EntityListing, GraphOptions, ReadOptions, RelationshipListing)
+OPTIONS: tuple[Any, ...] = (
+    EntityListing,
+    GraphOptions,
+    ReadOptions,
+    RelationshipListing,
+    StreamOptions,
+    WalkOptions,
+)
 #: What a method calls otherwise, or does by itself.
 ELSEWHERE = {
     "list_entities": {"limit", "page_token"},
+    "list_entity_revisions": {"limit", "page_token"},
     "list_relationships": {"limit", "page_token"},
     "import_batches": {"sequence", "mutations"},
+    "search": {"at_revision", "at_time"},
 }
 
 
-@pytest.mark.parametrize("name", sorted(set(METHODS) - {"check_health"}))
+@pytest.mark.parametrize("name", sorted(set(METHODS) - {"check_health", "save_backup"}))
 def test_every_field_can_be_said(name: str) -> None:
     """Each field of a request is a parameter of its method: none is forgotten when one is added."""
     assert request_fields(name) - keywords(name) - ELSEWHERE.get(name, set()) == set()

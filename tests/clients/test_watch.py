@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from google.protobuf.message import Message
@@ -27,7 +27,7 @@ from ose.registry.client import (
     WatchKind,
     WatchUpdate,
 )
-from ose.registry.client import _watch as watch_module
+from ose.registry.client import _continued as continued_module
 from ose.registry.v1.entity_service_pb2 import ListEntitiesResponse
 from ose.registry.v1.watch_service_pb2 import WatchRequest, WatchResponse
 from tests.clients.conftest import QUICK
@@ -41,6 +41,7 @@ from tests.clients.scripted import (
     refuse,
     streams,
 )
+from tests.support.waiting import eventually
 
 WATCH = "WatchService/Watch"
 UNAVAILABLE = StatusCode.UNAVAILABLE
@@ -282,6 +283,83 @@ async def test_break_within_a_snapshot(server: ScriptedServer, client: AsyncRegi
     assert [call.request.snapshot for call in server.received[WATCH]] == [True, True, True]
 
 
+def reset() -> WatchResponse:
+    """What the registry says when it begins anew."""
+    return WatchResponse(mark=WatchResponse.MARK_RESET, more=True)
+
+
+async def test_reset(server: ScriptedServer, client: AsyncRegistryClient) -> None:
+    """RESET is handed over, also after a break, and what comes behind it is a snapshot."""
+    server.on(
+        WATCH,
+        streams(changes(1), fragment(event(2, "half")), UNAVAILABLE),
+        streams(reset(), part("a"), part("b"), snapshot_end(9), changes(10), UNAVAILABLE),
+        streams(changes(11), reset(), snapshot_end(20), changes(21), "hang"),
+    )
+    updates: list[WatchUpdate] = []
+    async with aclosing(client.watch(start_revision=1, reset_on_compaction=True)) as watch:
+        async for update in watch:
+            updates.append(update)
+            if update.revision == 21:
+                break
+    assert [(update.kind.value, update.revision) for update in updates] == [
+        ("changes", 1), ("reset", 0), ("snapshot", 0), ("snapshot", 0), ("snapshot_end", 9),
+        ("changes", 10), ("changes", 11), ("reset", 0), ("snapshot_end", 20), ("changes", 21),
+    ]  # fmt: skip
+    assert revisions(updates)[0] + revisions(updates)[5] == [1, 10]
+    assert starts(server) == [1, "t1", "t10"]
+    assert all(call.request.reset_on_compaction for call in server.received[WATCH])
+    assert not any(call.request.snapshot for call in server.received[WATCH])
+
+
+async def test_reset_drops_what_came_of_a_revision(
+    server: ScriptedServer, client: AsyncRegistryClient
+) -> None:
+    """Parts of a revision that came before RESET do not turn up behind the snapshot."""
+    server.on(
+        WATCH, streams(fragment(event(2, "half")), reset(), snapshot_end(9), changes(10), "hang")
+    )
+    reset_, end, change = await take(client, 3)
+    assert [one.kind for one in (reset_, end)] == [WatchKind.RESET, WatchKind.SNAPSHOT_END]
+    assert [one.revision for one in change.events] == [10]
+
+
+async def test_break_within_a_reset(server: ScriptedServer, client: AsyncRegistryClient) -> None:
+    """It goes on as any snapshot does: all of it again, after RESTARTED if parts had come."""
+    server.on(
+        WATCH,
+        streams(changes(1), reset(), part("a"), UNAVAILABLE),
+        streams(part("a"), part("b"), snapshot_end(9), "hang"),
+    )
+    updates = await take(client, 7)
+    assert [update.kind.value for update in updates] == [
+        "changes", "reset", "snapshot", "restarted", "snapshot", "snapshot", "snapshot_end",
+    ]  # fmt: skip
+    one, two = [call.request for call in server.received[WATCH]]
+    assert (one.snapshot, one.start_revision) == (False, 1)
+    assert (two.snapshot, two.WhichOneof("start")) == (True, None)
+
+
+async def test_start_time(server: ScriptedServer, client: AsyncRegistryClient) -> None:
+    """A time is sent as it is until there is a token; one without a zone is refused."""
+    server.on(WATCH, streams(UNAVAILABLE), streams(changes(4), UNAVAILABLE), streams("hang"))
+    when = datetime(2026, 1, 2, 3, 4, 5, 678, UTC)
+    async with aclosing(client.watch(start_time=when)) as watch:
+        assert (await anext(watch)).revision == 4
+        waiting = asyncio.create_task(anext(watch))
+        await eventually(lambda: len(server.received[WATCH]) == 3)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+    one, two, three = [call.request for call in server.received[WATCH]]
+    assert one == two
+    assert one.start_time.ToDatetime(UTC) == when
+    assert (three.WhichOneof("start"), three.resume_token) == ("resume_token", "t4")
+    with pytest.raises(ValueError, match="give one of"):
+        client.watch(start_time=when, snapshot=True)
+    with pytest.raises(ValueError, match="time zone"):
+        client.watch(start_time=when.replace(tzinfo=None))
+
+
 @pytest.mark.parametrize(
     ("code", "reason", "error"),
     [
@@ -324,7 +402,7 @@ async def test_silence(
     server: ScriptedServer, client: AsyncRegistryClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that spoke and is silent for long is taken for dead: the watch goes on."""
-    monkeypatch.setattr(watch_module, "DEFAULT_BOOKMARK_SECONDS", 0.05)
+    monkeypatch.setattr(continued_module, "DEFAULT_BOOKMARK_SECONDS", 0.05)
     server.on(WATCH, streams(bookmark(3), "hang"), streams(changes(4), "hang"))
     updates = await take(client, 2)
     assert [update.revision for update in updates] == [3, 4]

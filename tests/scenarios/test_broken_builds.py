@@ -17,9 +17,9 @@ import pytest
 
 from hyper_registry import app
 from hyper_registry.model import revision
-from hyper_registry.model.errors import StoreFull
+from hyper_registry.model.errors import HistoryChanged, StoreFull
 from hyper_registry.model.revision import Commit
-from hyper_registry.query import listing
+from hyper_registry.query import listing, tokens
 from hyper_registry.query.graph import GraphPage, GraphReader
 from hyper_registry.query.tokens import PageToken, ResumeToken, open_page, open_resume
 from hyper_registry.query.traversal import UNLIMITED
@@ -34,6 +34,7 @@ from hyper_registry.services.calls import Answer, Call
 from hyper_registry.services.entity_service import EntityService
 from hyper_registry.services.registry_service import RegistryService
 from hyper_registry.store.memory import MemoryDisk, MemoryStore
+from hyper_registry.watch import hub as hub_module
 from hyper_registry.watch.hub import WatchHub
 from hyper_registry.watch.stream import Watch
 from ose.registry.v1 import entity_service_pb2, registry_service_pb2
@@ -361,7 +362,7 @@ def splits_revisions(patch: Patch) -> None:
         if message.more or len(events) < 2 or events[-1].revision != events[-2].revision:
             return [message]
         before = events[-1].revision - 1
-        token = ResumeToken(hub._registry.epoch, before).encode()
+        token = ResumeToken(hub._registry.lineage(before), before).encode()
         part = WatchResponse(events=events[:-1], revision=before, resume_token=token)
         del message.events[:-1]
         return [part, message]
@@ -483,6 +484,56 @@ def leaves_out_of_snapshots(patch: Patch) -> None:
         return [message]
 
     _tamper(patch, without)
+
+
+@breaks("W12")
+def cuts_off_who_asked_for_a_reset(patch: Patch) -> None:
+    """`reset_on_compaction` is passed over."""
+
+    def pass_over(_: WatchHub, request: WatchRequest) -> None:
+        request.reset_on_compaction = False
+
+    _tamper(patch, request=pass_over)
+
+
+@breaks("W12")
+def resets_for_nothing(patch: Patch) -> None:
+    """A stream that may be reset is, some time, although everything is held."""
+    next_of_log = Watch._next_of_log
+    counts: dict[Watch, int] = {}
+
+    async def sometimes(self: Watch) -> bytes:
+        counts[self] = counts.get(self, 0) + 1
+        if self._resets and counts[self] == 40:
+            return self._reset()
+        return await next_of_log(self)
+
+    patch.setattr(Watch, "_next_of_log", sometimes)
+
+
+@breaks("W13")
+def takes_any_token_for_its_own(patch: Patch) -> None:
+    """A resume token is a revision, and nothing else is looked at."""
+
+    def careless(token: str, _epoch: str, digest: str = "") -> ResumeToken:
+        _, values = tokens._decode(tokens.RESUME_FIELD, token)
+        return ResumeToken(values[0], values[1], digest)
+
+    patch.setattr(hub_module, "open_resume", careless)
+    patch.setattr(ResumeToken, "check", lambda *_: None)
+
+
+@breaks("W13")
+def loses_its_own_history(patch: Patch) -> None:
+    """Who comes back is told that the history is another one, and it is not."""
+    open_ = WatchHub.open
+
+    async def forgetful(self: WatchHub, asked: WatchRequest) -> Any:
+        if asked.resume_token:
+            raise HistoryChanged("", self._registry.epoch)
+        return await open_(self, asked)
+
+    patch.setattr(WatchHub, "open", forgetful)
 
 
 # Graph

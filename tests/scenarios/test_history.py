@@ -1,4 +1,4 @@
-"""Many clients at once, on each store: every promise holds of what they were told."""
+"""Many clients at once, on each store and transport: every promise holds of what they were told."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ def seed() -> int:
     return chosen
 
 
+@pytest.mark.parametrize("transport", ["grpc", "http"])
 @pytest.mark.parametrize("store", ["memory", "sqlite"])
-async def test_every_promise_holds(store: str, tmp_path: Path) -> None:
-    """C1 to C7, W1 to W11, G1 and G3, of a run of writers, readers, watchers and a compaction."""
+async def test_every_promise_holds(store: str, transport: str, tmp_path: Path) -> None:
+    """C1 to C7, W1 to W13, G1 and G3, of a run of writers, readers, watchers and a compaction."""
     database = "memory://" if store == "memory" else tmp_path / "registry.db"
-    async with serving(database) as running:
-        workload = Workload(running.stubs, seed())
+    async with serving(database) as running, running.stubs_over(transport) as stubs:
+        workload = Workload(stubs, seed())
         await workload.run(SECONDS)
         history = workload.history
         history.log = await read_log(running.server.engine.store)
@@ -36,5 +37,6 @@ async def test_every_promise_holds(store: str, tmp_path: Path) -> None:
     # And it was a run that says something.
     outcomes = {operation.outcome for operation in history.operations}
     assert {"ok", "refused"} <= outcomes
-    assert history.log.head > 40
-    assert len(history.operations) > 200
+    assert history.log.head > (40 if transport == "grpc" else 20)
+    # The HTTP client, which checks the JSON of every answer, is several times as slow.
+    assert len(history.operations) > (200 if transport == "grpc" else 60)

@@ -140,6 +140,28 @@ def test_public_addresses_need_a_word(address: str, is_private: bool) -> None:
     Config("x", grpc_address=address, insecure=True).check()
 
 
+@pytest.mark.parametrize("origin", ["*", "https://app.example.org", "http://localhost:3000"])
+def test_origins(origin: str) -> None:
+    """They are written as browsers send them; there may be several."""
+    config = config_of(
+        serve("--database", "x", "--cors-origins", origin, "--cors-origins", "http://[::1]:80")
+    )
+    assert config.cors_origins == (origin, "http://[::1]:80")
+    config.check()
+    assert config_of(serve("--database", "x", REGISTRY_CORS_ORIGINS=f"{origin} https://b")) == (
+        Config("x", cors_origins=(origin, "https://b"))
+    )
+
+
+@pytest.mark.parametrize(
+    "origin", ["", "app.example.org", "https://a/", "https://a/b", "h", "https://*.a", "null"]
+)
+def test_what_is_no_origin(origin: str) -> None:
+    """It would never match, so it is refused."""
+    with pytest.raises(ConfigError, match="cors_origins"):
+        Config("x", cors_origins=(origin,)).check()
+
+
 @pytest.mark.parametrize("address", ["", "localhost", ":1", "localhost:", "localhost:x", "h:65536"])
 def test_malformed_addresses(address: str) -> None:
     """They are HOST:PORT."""

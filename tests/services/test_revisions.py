@@ -17,6 +17,7 @@ from ose.registry.v1.entity_service_pb2 import (
     BatchGetEntitiesRequest,
     GetEntityRequest,
     ListEntitiesRequest,
+    ListEntityRevisionsRequest,
     UpdateEntityRequest,
 )
 from ose.registry.v1.graph_service_pb2 import (
@@ -40,6 +41,9 @@ READS: dict[str, Callable[..., Awaitable[Any]]] = {
     "ListEntities": lambda s, t, **o: s.entities.ListEntities(ListEntitiesRequest(**o), timeout=t),
     "BatchGetEntities": lambda s, t, **o: s.entities.BatchGetEntities(
         BatchGetEntitiesRequest(ids=["a"], **o), timeout=t
+    ),
+    "ListEntityRevisions": lambda s, t, **o: s.entities.ListEntityRevisions(
+        ListEntityRevisionsRequest(id="a", **o), timeout=t
     ),
     "GetRelationship": lambda s, t, **o: s.relationships.GetRelationship(
         GetRelationshipRequest(id="a-b", **o), timeout=t

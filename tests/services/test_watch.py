@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from ose.registry.client import EntityFilter, EventType, RelationshipFilter, WatchKind
 from ose.registry.v1.admin_service_pb2 import CompactRequest, GetStatisticsRequest
@@ -263,6 +264,57 @@ async def test_compacted_starts(stubs: Stubs) -> None:
             await stream.refused(CODE.OUT_OF_RANGE, "REVISION_COMPACTED", oldest=oldest)
     async with watching(stubs, start_revision=oldest) as stream:
         assert [event.entity.id for event in await stream.events(1)] == ["d"]
+
+
+async def test_resets(stored: Running) -> None:
+    """Asked for, a compacted start begins with RESET, a snapshot and its end, and is no error."""
+    stubs = stored.stubs
+    async with watching(stubs, start_revision=GENESIS + 1) as stream:
+        await create(stubs, "a")
+        token = (await stream.next()).resume_token
+    for id_ in "bcd":
+        await create(stubs, id_)
+    await stubs.entities.DeleteEntity(DeleteEntityRequest(id="b"))
+    compacted = await stubs.admin.Compact(CompactRequest(revision=GENESIS + 5))
+    for fields in (
+        {"start_revision": GENESIS + 2},
+        {"resume_token": token},
+        {"start_time": Timestamp(seconds=1)},
+    ):
+        async with watching(stubs, entities=SERVICES, reset_on_compaction=True, **fields) as stream:
+            mark = await stream.next()
+            assert (mark.mark, mark.more, mark.revision) == (WatchResponse.MARK_RESET, True, 0)
+            assert [entity.id for entity in (await stream.next()).entities] == ["a", "c", "d"]
+            end = await stream.next()
+            assert (end.mark, end.revision) == (
+                WatchResponse.MARK_SNAPSHOT_END, stored.server.engine.view.visible,
+            )  # fmt: skip
+            assert end.revision >= compacted.revision
+            made = await create(stubs, f"after-{end.revision}")
+            assert [event.revision for event in await stream.events(1)] == [made.revision]
+            await stubs.entities.DeleteEntity(DeleteEntityRequest(id=made.id))
+
+
+async def test_start_at_a_time(stored: Running) -> None:
+    """What was committed after the time comes; a time to come is waited for."""
+    stubs = stored.stubs
+    first, second = await create(stubs, "a"), await create(stubs, "b")
+    async with watching(stubs, start_time=first.created_at) as stream:
+        assert [event.entity.id for event in await stream.events(1)] == ["b"]
+    soon = Timestamp()
+    soon.FromMilliseconds(int(time.time() * 1000) + 300)
+    async with watching(stubs, start_time=soon, bookmark_interval=SOON) as stream:
+        await create(stubs, "early")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await stream.next()
+        await asyncio.sleep(0.3)
+        late = await create(stubs, "late")
+        assert late.revision > second.revision
+    async with watching(stubs, start_time=soon) as stream:
+        assert [event.entity.id for event in await stream.events(1)] == ["late"]
+    async with watching(stubs, start_time=Timestamp(nanos=-1)) as stream:
+        await stream.refused(CODE.INVALID_ARGUMENT, "INVALID_FIELD", field="start_time.nanos")
 
 
 async def test_bookmarks(stubs: Stubs) -> None:

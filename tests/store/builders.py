@@ -70,10 +70,20 @@ def created(row: EntityRow | RelationshipRow) -> Change:
     return Change(kind, Action.CREATE, value.id, ordinal, None, row.record)
 
 
+def updated(old: EntityRow | RelationshipRow, new: EntityRow | RelationshipRow) -> Change:
+    """The change that made one row the other."""
+    return created(new)._replace(action=Action.UPDATE, before=old.record)
+
+
+def deleted(row: EntityRow | RelationshipRow) -> Change:
+    """The change that deleted a row."""
+    return created(row)._replace(action=Action.DELETE, before=row.record, after=None)
+
+
 def change(id_: str, size: int = 1) -> Change:
-    """Some change with images of `size` bytes in all."""
+    """Some change, of no row, with images of `size` bytes in all."""
     return Change(
-        Kind.ENTITY, Action.UPDATE, id_, 1 << 20, b"b" * (size // 2), b"a" * -(-size // 2)
+        Kind.COMPACTION, Action.UPDATE, id_, 1 << 20, b"b" * (size // 2), b"a" * -(-size // 2)
     )
 
 

@@ -23,10 +23,12 @@ from tests.store.builders import (
     change,
     contents,
     created,
+    deleted,
     entity,
     head_of,
     relationship,
     result,
+    updated,
 )
 
 small = st.integers(0, 5)
@@ -71,24 +73,20 @@ class Model:
 
     def _apply(self, what: str, one: int, other: int, revision: int, index: int) -> Change:
         id_ = str(one)
-        if what == "drop":
-            self.entities.pop(id_, None)
-        elif what == "cut":
-            self.edges.pop(id_, None)
-        elif what == "entity":
+        gone: EntityRow | RelationshipRow | None
+        if what in {"drop", "cut"}:
+            gone = self.entities.pop(id_, None) if what == "drop" else self.edges.pop(id_, None)
+            return change(id_) if gone is None else deleted(gone)
+        if what == "entity":
             old = self.entities.get(id_)
             place = (old.entity.create_revision, old.create_index) if old else (revision, index)
             self.entities[id_] = row = entity(id_, f"n{other}", created=place, revision=revision)
-            return created(row)._replace(before=old.record if old else None)
-        else:
-            edge = self.edges.get(id_)
-            value = edge and edge.relationship
-            place = (
-                (value.create_revision, edge.create_index) if value and edge else (revision, index)
-            )
-            self.edges[id_] = made = relationship(id_, "0", str(other), created=place)
-            return created(made)
-        return change(id_)
+            return updated(old, row) if old else created(row)
+        edge = self.edges.get(id_)
+        value = edge and edge.relationship
+        place = (value.create_revision, edge.create_index) if value and edge else (revision, index)
+        self.edges[id_] = made = relationship(id_, "0", str(other), created=place)
+        return updated(edge, made) if edge else created(made)
 
 
 @settings(max_examples=40)
@@ -157,10 +155,12 @@ async def _compare(stores: list[Store]) -> None:
                 await _log(store, Position(revision, index), changes, size) for store in stores
             ]
             assert all(answer == answers[0] for answer in answers)
-        for store in stores:
-            assert await store.revision_at(START + revision * SECOND) == max(
-                found[0].head.floor, min(revision, last)
-            )
+        for current, early in ((min(revision, last), 0), (max(revision - 1, 0), 1)):
+            expected = current if current >= found[0].head.floor else None
+            for store in stores:
+                assert await store.revision_at(START + revision * SECOND - early) == expected
+    kept = [await store.headers(range(last + 2)) for store in stores]
+    assert all(one == kept[0] for one in kept)
     for count in range(12):
         kept = [await store.revision_keeping(count) for store in stores]
         assert all(one == kept[0] for one in kept)

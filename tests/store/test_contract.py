@@ -19,10 +19,12 @@ from tests.store.builders import (
     contents,
     create,
     created,
+    deleted,
     entity,
     head_of,
     relationship,
     result,
+    updated,
     write,
 )
 from tests.store.conftest import Engine
@@ -111,6 +113,7 @@ async def test_a_closed_store_refuses_everything(store: Store) -> None:
         store.snapshot(),
         store.read_log(Position(0), 1, 1),
         store.revision_at(0),
+        store.headers([1]),
         store.revision_keeping(0),
         store.trim(0, 1),
         store.forget_results(0, 1),
@@ -178,19 +181,20 @@ async def test_a_batch_of_many_rows(store: Store) -> None:
         revision += 1
         rows = [entity(f"{size}/{i}", created=(revision, i)) for i in range(size)]
         await write(store, [created(row) for row in rows], entities=rows)
-        deleted = [row.entity.id for row in rows[1:]]
+        gone = [row.entity.id for row in rows[1:]]
         found = await contents(store, chunk=100)
         assert found.ids[-size:] == [row.entity.id for row in rows]
         revision += 1
-        await write(store, [change(row.entity.id) for row in rows], deleted_entities=deleted)
+        changes = [updated(rows[0], rows[0]), *map(deleted, rows[1:])]
+        await write(store, changes, deleted_entities=gone)
     assert len((await contents(store)).ids) == 11
 
 
 async def test_updates_keep_the_order_of_creation(store: Store) -> None:
     """A changed row stays in its place, with the values of its last state."""
-    await create(store, "a", "b", "c")
+    _, old, _ = (await create(store, "a", "b", "c")).entities
     row = entity("b", created=(1, 1), revision=2, status=2)
-    await write(store, [change("b")], entities=[row])
+    await write(store, [updated(old, row)], entities=[row])
     found = await contents(store)
     assert found.ids == ["a", "b", "c"]
     assert found.entities[1][4] == 2
@@ -199,23 +203,23 @@ async def test_updates_keep_the_order_of_creation(store: Store) -> None:
 
 async def test_an_id_created_again_goes_to_the_end(store: Store) -> None:
     """An id that one batch deletes and creates again is ordered by its new creation."""
-    await create(store, "a", "b", "c")
+    old, _, _ = (await create(store, "a", "b", "c")).entities
     row = entity("a", created=(2, 1))
-    await write(store, [change("a"), created(row)], entities=[row])
+    await write(store, [deleted(old), created(row)], entities=[row])
     assert (await contents(store)).ids == ["b", "c", "a"]
 
 
 async def test_names_pass_from_the_deleted_to_the_created(store: Store) -> None:
     """One batch may delete an entity and give its name to a new one."""
-    await create(store, "a")
+    (old,) = (await create(store, "a")).entities
     row = entity("b", "name of a", created=(2, 1))
-    await write(store, [change("a"), created(row)], entities=[row], deleted_entities=["a"])
+    await write(store, [deleted(old), created(row)], entities=[row], deleted_entities=["a"])
     assert (await contents(store)).names == {"b": "name of a"}
 
 
 async def test_names_pass_between_rows_of_a_batch(store: Store) -> None:
     """Names may be swapped, moved along a chain and taken by a creation, all in one batch."""
-    await create(store, "a", "b", "c", "d")
+    old = (await create(store, "a", "b", "c", "d")).entities
     rows = [
         entity("a", "name of b", created=(1, 0), revision=2),
         entity("b", "name of a", created=(1, 1), revision=2),
@@ -223,7 +227,7 @@ async def test_names_pass_between_rows_of_a_batch(store: Store) -> None:
         entity("d", "free", created=(1, 3), revision=2),
         entity("e", "name of c", created=(2, 4)),
     ]
-    await write(store, [change(row.entity.id) for row in rows], entities=rows)
+    await write(store, [*map(updated, old, rows), created(rows[4])], entities=rows)
     found = await contents(store)
     assert found.ids == ["a", "b", "c", "d", "e"]
     assert found.names == {row.entity.id: row.entity.name for row in rows}
@@ -231,12 +235,13 @@ async def test_names_pass_between_rows_of_a_batch(store: Store) -> None:
 
 async def test_a_name_is_freed_by_an_id_that_is_created_again(store: Store) -> None:
     """One batch may delete an entity, give its name to another and create its id anew."""
-    await create(store, "a", "b")
+    old = (await create(store, "a", "b")).entities
     rows = [
         entity("b", "name of a", created=(1, 1), revision=2),
         entity("a", "other", created=(2, 2)),
     ]
-    await write(store, [change(row.entity.id) for row in rows], entities=rows)
+    changes = [deleted(old[0]), updated(old[1], rows[0]), created(rows[1])]
+    await write(store, changes, entities=rows)
     found = await contents(store)
     assert (found.ids, found.names) == (["b", "a"], {"b": "name of a", "a": "other"})
 
@@ -249,12 +254,14 @@ async def test_ends_pass_between_relationships(store: Store) -> None:
         relationship("t", "c", "a", created=(1, 2)),
     ]
     await write(store, [created(row) for row in rows], relationships=rows)
+    old = rows
     rows = [
         relationship("r", "b", "a", created=(1, 0), revision=2),
         relationship("s", "a", "b", created=(1, 1), revision=2),
         relationship("u", "c", "a", created=(2, 3)),
     ]
-    await write(store, [change("r")], relationships=rows, deleted_relationships=["t"])
+    changes = [*map(updated, old[:2], rows), deleted(old[2]), created(rows[2])]
+    await write(store, changes, relationships=rows, deleted_relationships=["t"])
     found = (await contents(store)).relationships
     assert [row[:3] for row in found] == [("r", "b", "a"), ("s", "a", "b"), ("u", "c", "a")]
 
@@ -459,7 +466,7 @@ async def test_a_snapshot_is_in_parts_of_at_most_chunk(store: Store) -> None:
 
 async def test_a_snapshot_does_not_move(store: Store) -> None:
     """Tables, log and head of a snapshot stay as they were while commits and trims go on."""
-    await create(store, *(f"e{i}" for i in range(5)))
+    old = (await create(store, *(f"e{i}" for i in range(5)))).entities
     edge = relationship("r", "e0", "e1", created=(2, 0))
     await write(store, [created(edge)], relationships=[edge])
     before = await contents(store)
@@ -468,9 +475,8 @@ async def test_a_snapshot_does_not_move(store: Store) -> None:
     async for part in snapshot.entities(2):
         seen += part.ids
         await create(store, f"later {len(seen)}")
-    await write(
-        store, [change("e1")], deleted_entities=["e1"], deleted_relationships=["r"], floor=3
-    )
+    gone = [deleted(edge), deleted(old[1])]
+    await write(store, gone, deleted_entities=["e1"], deleted_relationships=["r"], floor=3)
     await store.trim(3, 100)
     assert snapshot.head == before.head
     assert seen == before.ids
@@ -588,7 +594,7 @@ async def test_the_log_can_be_paged(store: Store) -> None:
 
 
 async def test_revisions_are_found_by_time(store: Store) -> None:
-    """`revision_at` is the last revision at or before a time, and the floor at the least."""
+    """`revision_at` is the last revision at or before a time, and None if that is compacted."""
     await write(store, *([change("a")] for _ in range(9)))
     assert await store.revision_at(START) == 0
     for revision in range(1, 10):
@@ -597,8 +603,33 @@ async def test_revisions_are_found_by_time(store: Store) -> None:
         assert await store.revision_at(time) == revision
     assert await store.revision_at(ENDLESS << 20) == 9
     await write(store, [change("")], floor=4)
-    assert await store.revision_at(START) == 4
-    assert await store.revision_at(START + 5 * SECOND) == 5
+    for _ in range(2):
+        assert await store.revision_at(START) is None
+        assert await store.revision_at(START + 4 * SECOND - 1) is None
+        assert await store.revision_at(START + 4 * SECOND) == 4
+        assert await store.revision_at(START + 5 * SECOND - 1) == 4
+        assert await store.revision_at(START + 5 * SECOND) == 5
+        await store.trim(4, 100)
+
+
+async def test_headers_are_kept_from_the_floor_on(store: Store) -> None:
+    """`headers` answers those of the revisions that are asked for and held, and of the floor."""
+    made = await write(store, *([change("a"), change("b")] for _ in range(5)))
+    made = replace(made, commits=[*made.commits, *(await write(store, [change("")])).commits])
+    expected = {one.revision: one.header for one in made.commits}
+    assert expected[2] == (2, START + 2 * SECOND, "ann", "Write", "request 2")
+    assert await store.headers(range(8)) == expected
+    assert await store.headers([5, 2, 5, 99]) == {n: expected[n] for n in (2, 5)}
+    assert await store.headers([]) == {}
+    await write(store, [change("")], floor=3)
+    assert await store.headers([1, 2, 3]) == {n: expected[n] for n in (1, 2, 3)}
+    assert await store.trim(3, 3) == 3
+    assert await store.headers([1, 2, 3]) == {n: expected[n] for n in (2, 3)}
+    assert await store.trim(3, 100) == 3
+    assert await store.headers(range(7)) == {n: expected[n] for n in (3, 4, 5, 6)}
+    await write(store, [change("")], floor=5)
+    assert await store.trim(5, 100) == 4
+    assert await store.headers(range(7)) == {n: expected[n] for n in (5, 6)}
 
 
 async def test_revisions_are_found_by_what_follows(store: Store) -> None:
@@ -636,6 +667,8 @@ async def test_the_whole_log_can_be_trimmed(store: Store) -> None:
     assert await store.trim(2, 100) == 2
     assert await store.read_log(Position(2), 100, ENDLESS) in ([], ())
     assert await store.revision_at(ENDLESS << 20) == 2
+    assert await store.revision_at(START + 2 * SECOND) == 2
+    assert await store.revision_at(START + 2 * SECOND - 1) is None
     assert await store.revision_keeping(10) == 2
     await write(store, [change("c")])
     assert shape(await store.read_log(Position(2), 100, ENDLESS)) == [(3, 0, 1)]

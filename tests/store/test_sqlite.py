@@ -13,16 +13,30 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
 import pytest
 
-from hyper_registry.model.errors import CommitUnknown, StoreFull, StoreUnavailable
+from hyper_registry.model.errors import CommitUnknown, StoreFull, StoreLost, StoreUnavailable
 from hyper_registry.model.revision import Position
 from hyper_registry.store import sqlite as module
+from hyper_registry.store.checksums import of_values
+from hyper_registry.store.schema import SCHEMA_VERSION
 from hyper_registry.store.sqlite import SqliteStore
-from tests.store.builders import batch, change, contents, create, created, entity, head_of, write
+from tests.store.builders import (
+    batch,
+    change,
+    contents,
+    create,
+    created,
+    entity,
+    head_of,
+    relationship,
+    result,
+    updated,
+    write,
+)
 
 _SERVER = """
 import asyncio, sys
@@ -185,7 +199,7 @@ async def test_a_newer_schema(tmp_path: Path) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE registry_head SET schema_version = 99")
     connection.close()
-    assert "schema version 99, and this program knows 1" in await _refusal(path)
+    assert f"schema version 99, and this program knows {SCHEMA_VERSION}" in await _refusal(path)
 
 
 async def test_a_directory_that_does_not_exist(tmp_path: Path) -> None:
@@ -279,8 +293,8 @@ sys.stdin.readline()
             (revision, f"2023-11-14T22:13:2{revision}.000000Z", "ann", "Write", *rest)
             for revision, rest in (
                 (1, ("request 1", "create", "entity", "a")),
-                (2, ("request 2", "update", "entity", "a")),
-                (3, ("request 3", "update", "entity", "")),
+                (2, ("request 2", "update", "compaction", "a")),
+                (3, ("request 3", "update", "compaction", "")),
             )
         ]
     )
@@ -303,6 +317,8 @@ async def test_a_change_by_another_program_is_noticed(sqlite: SqliteStore) -> No
     await create(sqlite, "a")
     with sqlite3.connect(sqlite.path) as connection:
         connection.execute("UPDATE registry_head SET epoch = 'other', commit_id = 'other'")
+        row = connection.execute("SELECT * FROM registry_head").fetchone()
+        connection.execute("UPDATE registry_head SET checksum = ?", [of_values(*row[2:-1])])
     connection.close()
     with pytest.raises(StoreUnavailable, match="another program has changed the registry"):
         await create(sqlite, "b")
@@ -530,3 +546,117 @@ async def test_the_file_is_written_beside_commits(
     await create(sqlite, *(f"{i}" for i in range(500)))
     await asyncio.to_thread(_await_growth, str(sqlite.path), before)
     assert len((await contents(sqlite, chunk=100)).ids) == 500
+
+
+# What is found damaged, or gone
+
+
+async def _altered(path: Path, statement: str) -> str:
+    """Why a closed store whose rows were changed is not read."""
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute(statement).rowcount == 1
+        connection.commit()
+    with pytest.raises(StoreUnavailable) as refused:
+        await _read_all(path)
+    return refused.value.message
+
+
+async def _read_all(path: Path) -> None:
+    async with _opened(path) as store:
+        await contents(store)
+        await store.read_log(Position(0), 100, 1 << 20)
+
+
+@pytest.mark.parametrize(
+    ("statement", "part"),
+    [
+        ("UPDATE entities SET name = 'other' WHERE id = 'a'", "the row of entity 'a'"),
+        ("UPDATE entities SET status = 2 WHERE id = 'b'", "the row of entity 'b'"),
+        ("UPDATE entities SET record = x'00' WHERE id = 'b'", "the row of entity 'b'"),
+        ("UPDATE entities SET record = 7 WHERE id = 'b'", "the table of entity"),
+        ("UPDATE entities SET ordinal = 1 << 60 WHERE id = 'b'", "the row of entity 'b'"),
+        ("DELETE FROM entities WHERE id = 'b'", "the table of entity (rows are missing or old)"),
+        ("UPDATE relationships SET source_id = 'b'", "the row of relationship 'r'"),
+        ("DELETE FROM relationships", "the table of relationship (rows are missing or old)"),
+        ("UPDATE log_changes SET after = x'00' WHERE id = 'a'", "the log at revision 1"),
+        ("UPDATE log_changes SET action = 9 WHERE id = 'a'", "the log at revision 1"),
+        ("UPDATE log_revisions SET actor = 'eve' WHERE revision = 2", "the log at revision 2"),
+        ("UPDATE log_revisions SET first_change = 1 WHERE revision = 2", "the log at revision"),
+        ("DELETE FROM log_changes WHERE id = 'b'", "the log at revision"),
+        ("DELETE FROM log_changes WHERE id = 'r'", "the log (changes are missing)"),
+        ("UPDATE registry_head SET revision = 1", "the head of the log"),
+        ("UPDATE registry_head SET entities_sum = 1", "the head of the log"),
+    ],
+)
+async def test_damage_is_found(tmp_path: Path, statement: str, part: str) -> None:
+    """Whatever the server reads, what is not as it was written is refused and named."""
+    path = tmp_path / "registry.db"
+    async with _opened(path) as store:
+        await create(store, "a", "b")
+        edge = relationship("r", "a", "b", created=(2, 0))
+        await write(store, [created(edge)], relationships=[edge])
+    said = await _altered(path, statement)
+    assert said.startswith(f"{path}: {part}")
+    assert said.endswith(" is damaged: restore it from a backup")
+
+
+async def test_a_result_that_is_damaged(tmp_path: Path) -> None:
+    """A stored result that is not as it was written is refused, not answered."""
+    path = tmp_path / "registry.db"
+    async with _opened(path) as store:
+        await write(store, results=[result("k", 1 << 60)])
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE results SET response = x'00'")
+        connection.commit()
+    async with _opened(path) as store:
+        with pytest.raises(StoreUnavailable, match="the result of the idempotency key 'k'"):
+            await write(store, results=[result("k", 1 << 60)])
+
+
+async def test_an_older_row_is_found(tmp_path: Path) -> None:
+    """A row as it was before its last change, whole in itself, is not taken for the present."""
+    path = tmp_path / "registry.db"
+    async with _opened(path) as store:
+        (old,) = (await create(store, "a")).entities
+        row = entity("a", created=(1, 0), revision=2)
+        with closing(sqlite3.connect(path)) as connection:
+            before = connection.execute(
+                "SELECT record, revision, checksum FROM entities"
+            ).fetchone()
+        await write(store, [updated(old, row)], entities=[row])
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE entities SET record = ?, revision = ?, checksum = ?", before)
+        connection.commit()
+    with pytest.raises(StoreUnavailable, match="rows are missing or old"):
+        await _read_all(path)
+
+
+async def test_a_file_that_is_replaced(sqlite: SqliteStore) -> None:
+    """Nothing is committed to a file that its path no longer leads to, nor read from another."""
+    await create(sqlite, "a")
+    await sqlite.verify()
+    copy = sqlite.path.with_name("copy.db")
+    shutil.copy(sqlite.path, copy)
+    copy.replace(sqlite.path)
+    for attempt in (sqlite.verify, lambda: create(sqlite, "b"), sqlite.snapshot):
+        with pytest.raises(StoreLost, match="another file has been put in its place"):
+            await attempt()
+
+
+async def test_a_file_that_is_replaced_during_a_commit(
+    sqlite: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was committed to a file that its path no longer leads to is not acknowledged."""
+    await create(sqlite, "a")
+
+    def commit(connection: object) -> None:
+        monkeypatch.undo()
+        sqlite.commit(connection)  # type: ignore[arg-type]
+        sqlite.path.unlink()
+
+    monkeypatch.setattr(sqlite, "commit", commit)
+    with pytest.raises(CommitUnknown):
+        await create(sqlite, "b")
+    with pytest.raises(StoreLost, match="it is gone"):
+        await sqlite.begin()
+    assert not sqlite.path.exists()

@@ -11,7 +11,8 @@ import math
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import grpc
@@ -110,13 +111,15 @@ WRITES = {
 class WatchStream:
     """One stream of a watcher: its request, and each message with the time when it came.
 
-    `resumed_at` is the revision of the message whose token it continues; -1 if it does not.
+    `resumed_at` is the revision of the message whose token it continues; -1 if it does not. The
+    token of a `foreign` one is of another history.
     """
 
     watcher: str
     request: WatchRequest
     began: float
     resumed_at: int = -1
+    foreign: bool = False
     received: list[tuple[float, WatchResponse]] = field(default_factory=list)
     ended: float = math.inf
     error: RegistryError | None = None
@@ -130,6 +133,28 @@ class WatchStream:
     def reached(self) -> int:
         """The revision up to which everything has come, by what the stream says."""
         return max((message.revision for message in self.messages), default=0)
+
+    def lives(self) -> list[WatchStream]:
+        """The stream between its resets: behind one it is a stream that began with a snapshot.
+
+        What had come of a revision before a reset is not part of anything.
+        """
+        found = [self]
+        for number, (at, message) in enumerate(self.received):
+            if message.mark == WatchResponse.MARK_RESET:
+                before, after = copy(found[-1]), WatchRequest()
+                after.CopyFrom(self.request)
+                after.ClearField("start")
+                after.snapshot = True
+                begun = len(self.received) - len(before.received)
+                before.received = self.received[begun:number]
+                while before.received and before.received[-1][1].more:
+                    before.received.pop()
+                before.ended, before.error = at, None
+                rest = self.received[number + 1 :]
+                found[-1] = before
+                found.append(replace(self, request=after, began=at, resumed_at=-1, received=rest))
+        return found
 
     def __str__(self) -> str:
         return f"{self.watcher}[{' '.join(str(self.request).split())[:120]}]"

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,7 +27,9 @@ from ose.registry.v1.entity_service_pb2_grpc import EntityServiceStub
 from ose.registry.v1.graph_service_pb2_grpc import GraphServiceStub
 from ose.registry.v1.registry_service_pb2_grpc import RegistryServiceStub
 from ose.registry.v1.relationship_service_pb2_grpc import RelationshipServiceStub
+from ose.registry.v1.search_service_pb2_grpc import SearchServiceStub
 from ose.registry.v1.watch_service_pb2_grpc import WatchServiceStub
+from tests.support.http_channel import HttpChannel
 
 if TYPE_CHECKING:
     from ose.registry.v1.admin_service_pb2_grpc import AdminServiceAsyncStub
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from ose.registry.v1.graph_service_pb2_grpc import GraphServiceAsyncStub
     from ose.registry.v1.registry_service_pb2_grpc import RegistryServiceAsyncStub
     from ose.registry.v1.relationship_service_pb2_grpc import RelationshipServiceAsyncStub
+    from ose.registry.v1.search_service_pb2_grpc import SearchServiceAsyncStub
     from ose.registry.v1.watch_service_pb2_grpc import WatchServiceAsyncStub
 
 START_SECONDS = 60.0
@@ -53,11 +56,14 @@ _CHANNEL: list[tuple[str, int]] = [
 
 
 class Stubs:
-    """A channel of its own, and the generated stubs of every service on it."""
+    """A channel of its own, and the generated stubs of every service on it.
 
-    def __init__(self, target: str) -> None:
+    `channel` may be another one that makes calls, such as one that makes them over HTTP.
+    """
+
+    def __init__(self, target: str, channel: Any = None) -> None:
         self.target = target
-        self.channel = grpc.aio.insecure_channel(target, _CHANNEL)
+        self.channel = channel or grpc.aio.insecure_channel(target, _CHANNEL)
 
     @cached_property
     def entities(self) -> EntityServiceAsyncStub:
@@ -78,6 +84,11 @@ class Stubs:
     def graph(self) -> GraphServiceAsyncStub:
         """GraphService."""
         return GraphServiceStub(self.channel)
+
+    @cached_property
+    def search(self) -> SearchServiceAsyncStub:
+        """SearchService."""
+        return SearchServiceStub(self.channel)
 
     @cached_property
     def watch(self) -> WatchServiceAsyncStub:
@@ -112,6 +123,23 @@ class Running:
         """Where it serves gRPC."""
         return self.stubs.target
 
+    @property
+    def url(self) -> str:
+        """Where it serves HTTP."""
+        return f"http://127.0.0.1:{self.server.http_port}"
+
+    @asynccontextmanager
+    async def stubs_over(self, transport: str) -> AsyncIterator[Stubs]:
+        """More stubs: their calls go over `grpc` or `http`."""
+        stubs = Stubs(self.target, HttpChannel(self.url) if transport == "http" else None)
+        try:
+            if transport == "grpc":
+                # A first attempt may fail on a machine that is busy.
+                await stubs.channel.channel_ready()
+            yield stubs
+        finally:
+            await stubs.aclose()
+
 
 @asynccontextmanager
 async def serving(
@@ -142,7 +170,7 @@ class Program:
     """`nexus-registry serve` as a process: started, stopped, killed, and started again.
 
     After the first start it keeps its ports. `logs` has the lines that it wrote, parsed, over all
-    its lives; what is no JSON is `{"text": line}`.
+    its lives; what is no JSON is `{"text": line}`. `within` is a command that becomes the program.
     """
 
     def __init__(
@@ -150,11 +178,13 @@ class Program:
         database: str | Path,
         *arguments: str,
         environment: Mapping[str, str] | None = None,
+        within: Sequence[str] = (),
     ) -> None:
         self.database = str(database)
         self.grpc_port = self.http_port = 0
         self.logs: list[dict[str, Any]] = []
         self._arguments = arguments
+        self._within = within
         self._environment = {**os.environ, **(environment or {})}
         self._process: Process | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -181,7 +211,7 @@ class Program:
         assert self._process is None, "it runs already"
         self._serving.clear()
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "hyper_registry",
+            *self._within, sys.executable, "-m", "hyper_registry",
             "--database", self.database,
             "--grpc-address", f"127.0.0.1:{self.grpc_port}",
             "--http-address", f"127.0.0.1:{self.http_port}",

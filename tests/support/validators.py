@@ -442,6 +442,7 @@ def w7_reached(history: History) -> Objections:
         f"{streams[-1]}: it came to {reached}, a write had returned {final}"
         for streams in history.watchers().values()
         if streams[-1].error is None
+        and not streams[-1].foreign
         and (reached := max(stream.reached for stream in streams)) < final
         and streams[-1].request.start_revision <= final
     ]
@@ -450,9 +451,9 @@ def w7_reached(history: History) -> Objections:
 def w8_compacted(history: History) -> Objections:
     """W8: a compacted start is refused, and told the oldest revision; no other one is."""
     log, objections = history.log, list[str]()
-    for stream in history.streams:
+    for stream in (stream.lives()[0] for stream in history.streams):
         start = stream.request.start_revision or stream.resumed_at + 1
-        if not start:
+        if not start or stream.foreign:
             continue
         known = history.known(stream.began)
         floor = log.revisions[known].floor if known else 0
@@ -518,6 +519,46 @@ def w11_snapshot(history: History) -> Objections:
             relationships, [r for r in state.relationships if _wants(stream.request, r)]
         ):
             objections.append(f"{stream}: not what matched at {messages[end].revision}")
+    return objections
+
+
+def w12_reset(history: History) -> Objections:
+    """W12: who asks for it is reset and never cut off, where changes are compacted and only there.
+
+    What a reset says is a snapshot: no changes come before its end. (What it costs a slow consumer,
+    and what it does not cost the others, shows in no history: `tests/watch` and `tests/faults`.)
+    """
+    objections = []
+    for stream in history.streams:
+        asked = stream.request.reset_on_compaction
+        reason = "" if stream.error is None else stream.error.reason_text
+        if asked and reason == "REVISION_COMPACTED":
+            objections.append(f"{stream}: it asked for a reset, and was cut off")
+        lives = stream.lives()
+        if len(lives) > 1 and not asked:
+            objections.append(f"{stream}: it did not ask for a reset")
+        for before in lives[:-1]:
+            start = max(before.request.start_revision - 1, before.resumed_at)
+            reached = max(before.reached, start)
+            if reached >= history.log.floor:
+                objections.append(f"{stream}: reset at {reached}, and nothing is compacted there")
+        for after in lives[1:]:
+            first = next((m for m in after.messages if m.mark or m.events), None)
+            if first is not None and first.mark != WatchResponse.MARK_SNAPSHOT_END:
+                objections.append(f"{stream}: no snapshot behind a reset")
+    return objections
+
+
+def w13_history(history: History) -> Objections:
+    """W13: a token of another history is refused as such, and no other one is."""
+    objections = []
+    for stream in history.streams:
+        reason = "" if stream.error is None else stream.error.reason_text
+        if stream.foreign and (stream.received or reason not in {"HISTORY_CHANGED", ""}):
+            told = reason or "taken"
+            objections.append(f"{stream}: a token of another history, and it is {told}")
+        if not stream.foreign and reason == "HISTORY_CHANGED":
+            objections.append(f"{stream}: its token is of this history")
     return objections
 
 
@@ -653,6 +694,8 @@ VALIDATORS: dict[str, Validator] = {
     "W9": w9_future,
     "W10": w10_matching,
     "W11": w11_snapshot,
+    "W12": w12_reset,
+    "W13": w13_history,
     "G1": g1_complete_or_said_so,
     "G3": g3_one_snapshot,
 }
@@ -707,7 +750,14 @@ def _deleted(log: Log, revision: int, kind: Kind, id_: str) -> bool:
 
 
 def _running(history: History) -> Iterator[WatchStream]:
-    return (stream for stream in history.streams if stream.received)
+    """The streams that said something, each of their lives for itself; foreign ones are W13's."""
+    return (
+        life
+        for stream in history.streams
+        if not stream.foreign
+        for life in stream.lives()
+        if life.received
+    )
 
 
 def _wholes(messages: Sequence[WatchResponse]) -> Iterator[list[WatchResponse]]:

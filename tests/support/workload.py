@@ -16,6 +16,7 @@ from typing import Any
 import grpc
 from google.protobuf.duration_pb2 import Duration
 
+from hyper_registry.query.tokens import ResumeToken
 from ose.registry.client._errors import from_rpc_error
 from ose.registry.v1.admin_service_pb2 import CompactRequest
 from ose.registry.v1.entity_pb2 import Entity, EntityFilter
@@ -392,7 +393,30 @@ class Workload:
             self._watch("future", WatchRequest(start_revision=start + 60)),
             self._late("compacted", lambda: WatchRequest(start_revision=2)),
             self._late("oldest", lambda: WatchRequest(start_revision=max(1, self.known - 5))),
+            self._late("reset", lambda: WatchRequest(start_revision=2, reset_on_compaction=True)),
+            self._watch(
+                "resetter", WatchRequest(start_revision=start, reset_on_compaction=True), hops
+            ),
+            *([self._sleep("sleeper")] if hops else []),
+            self._stray("stray", WatchRequest()),
+            self._stray("stray2", WatchRequest(reset_on_compaction=True)),
         ]
+
+    async def _sleep(self, name: str) -> None:
+        """A watcher that leaves, and comes back when what it had not seen is compacted."""
+        early = WatchRequest(start_revision=2, reset_on_compaction=True)
+        leaving = asyncio.create_task(self._watch(name, early, limit=1))
+        await self._compacted.wait()
+        await leaving
+        token = next(s for s in self.history.streams if s.watcher == name).messages[-1]
+        late = WatchRequest(resume_token=token.resume_token, reset_on_compaction=True)
+        await self._watch(name, late, resumed_at=token.revision)
+
+    async def _stray(self, name: str, request: WatchRequest) -> None:
+        """A watcher with a token of another registry, or of this one before it was restored."""
+        await self._compacted.wait()
+        request.resume_token = ResumeToken(f"{'0' * 32}:{'0' * 16}", self.known).encode()
+        await self._watch(name, request, foreign=True)
 
     async def _late(self, name: str, request: Callable[[], WatchRequest]) -> None:
         """A watcher that begins when things have happened, and been compacted."""
@@ -400,21 +424,27 @@ class Workload:
         await self._watch(name, request())
 
     async def _watch(
-        self, name: str, request: WatchRequest, hops: bool = False, persists: bool = False
+        self,
+        name: str,
+        request: WatchRequest,
+        hops: bool = False,
+        persists: bool = False,
+        limit: int = 1 << 60,
+        resumed_at: int = -1,
+        foreign: bool = False,
     ) -> None:
-        """Watches until it is cancelled.
+        """Watches until it is cancelled, or has `limit` whole messages.
 
         Who hops leaves and resumes after some messages; who persists resumes when the server is
         gone, until there is one again.
         """
         random_ = random.Random(f"{self.seed}-watch-{name}")
-        resumed_at = -1
         request.bookmark_interval.CopyFrom(Duration(nanos=int(BOOKMARK_SECONDS * 1e9)))
         while True:
-            stream = WatchStream(name, request, time.monotonic(), resumed_at)
+            stream = WatchStream(name, request, time.monotonic(), resumed_at, foreign)
             self.history.streams.append(stream)
             call = self.stubs.watch.Watch(request)
-            stays = random_.randint(2, 8) if hops else 1 << 60
+            stays = random_.randint(2, 8) if hops else limit
             try:
                 async for message in call:
                     stream.received.append((time.monotonic(), message))
@@ -430,6 +460,8 @@ class Workload:
                 stream.ended = time.monotonic()
                 call.cancel()
             last = next((m for m in reversed(stream.messages) if m.resume_token), None)
+            if last is not None and stays <= 0 and not hops:
+                return
             if last is not None:
                 following = WatchRequest()
                 following.CopyFrom(request)

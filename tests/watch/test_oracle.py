@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -45,6 +45,24 @@ from tests.watch.world import (
 IDS = ["a", "b", "c", "d"]
 FEATURES = ["ai-ml", "devops-platform"]
 RELATIONSHIP_TYPES = ["belongs_to", "depends_on"]
+
+# Filter expressions, and what they say.
+EXPRESSIONS: dict[str, Callable[[_Naive, EntityMessage], bool]] = {
+    "labels.tier = gold OR metadata.feature = ai-ml": lambda _, it: (
+        it.labels.get("tier") == "gold" or _named_feature(it) == "ai-ml"
+    ),
+    "NOT labels:tier AND type = (service OR robot)": lambda _, it: (
+        "tier" not in it.labels and it.type in ("service", "robot")
+    ),
+    "NOT feature = ai-ml": lambda naive, it: not naive.belongs(it, "ai-ml"),
+    "feature = (ai-ml OR devops-platform) OR id = a": lambda naive, it: (
+        it.id == "a" or any(naive.belongs(it, feature) for feature in FEATURES)
+    ),
+}
+EDGE_EXPRESSIONS: dict[str, Callable[[RelationshipMessage], bool]] = {
+    "weight < 0.5 OR id = x": lambda it: it.weight < 0.5 or it.id == "x",
+    "type != depends_on": lambda it: it.type != "depends_on",
+}
 
 State = dict[tuple[str, str], bytes]
 """The records that match, by kind and id."""
@@ -136,7 +154,8 @@ class _Naive:
             and (not wanted.types or entity.type in wanted.types)
             and all(entity.labels.get(key) == value for key, value in labels)
             and entity.name.startswith(wanted.name_prefix)
-            and (ignore_feature or not wanted.feature or self._belongs(entity, wanted.feature))
+            and (ignore_feature or not wanted.feature or self.belongs(entity, wanted.feature))
+            and (not wanted.filter or EXPRESSIONS[wanted.filter](self, entity))
         )
 
     def is_edge_meant(self, edge: RelationshipMessage) -> bool:
@@ -147,15 +166,23 @@ class _Naive:
             and (not wanted.source_ids or edge.source_id in wanted.source_ids)
             and (not wanted.target_ids or edge.target_id in wanted.target_ids)
             and (not wanted.entity_ids or bool(ends & {*wanted.entity_ids}))
+            and (not wanted.filter or EDGE_EXPRESSIONS[wanted.filter](edge))
         )
 
-    def _belongs(self, entity: EntityMessage, feature: str) -> bool:
-        fields = entity.metadata.fields
-        named = fields["feature"].string_value if "feature" in fields else ""
-        return named == feature or any(
+    def belongs(self, entity: EntityMessage, feature: str) -> bool:
+        return _named_feature(entity) == feature or any(
             (edge.source_id, edge.type, edge.target_id) == (entity.id, "belongs_to", feature)
             for edge in self.relationships.values()
         )
+
+
+def _named_feature(entity: EntityMessage) -> str:
+    fields = entity.metadata.fields
+    return fields["feature"].string_value if "feature" in fields else ""
+
+
+def _looks_at_records_only(asked: WatchRequest) -> bool:
+    return not asked.entities.feature and " feature" not in f" {asked.entities.filter}"
 
 
 def _states(history: Sequence[Commit], asked: WatchRequest) -> list[State]:
@@ -253,6 +280,7 @@ filters = st.fixed_dictionaries(
                 "labels": st.lists(st.sampled_from(["tier=gold", "tier=tin"]), max_size=1),
                 "feature": st.sampled_from(["", *FEATURES]),
                 "name_prefix": st.sampled_from(["", "a"]),
+                "filter": st.sampled_from(["", *EXPRESSIONS]),
             },
         ),
         "relationships": st.fixed_dictionaries(
@@ -262,6 +290,7 @@ filters = st.fixed_dictionaries(
                 "source_ids": st.lists(st.sampled_from(IDS), max_size=2),
                 "target_ids": st.lists(st.sampled_from(["a", "ai-ml"]), max_size=2),
                 "entity_ids": st.lists(st.sampled_from(IDS), max_size=2),
+                "filter": st.sampled_from(["", *EDGE_EXPRESSIONS]),
             },
         ),
     },
@@ -328,7 +357,7 @@ async def _run(seed: int, fields: Sequence[dict[str, object]], tiny: bool) -> No
         await _reach(last, [(received, task) for _, received, task in followers])
         for asked, received, _ in followers:
             assert received.state == _states(history, asked)[-1]
-            if not asked.snapshot and not asked.entities.feature:
+            if not asked.snapshot and _looks_at_records_only(asked):
                 assert received.events == _expected(history, asked)
 
 
@@ -353,13 +382,15 @@ def test_watchers_receive_what_the_log_says(
 
 
 @pytest.mark.parametrize("tiny", [False, True])
-@pytest.mark.parametrize("feature", ["", "ai-ml"])
-async def test_every_revision_comes_to_what_matches(feature: str, tiny: bool) -> None:
+@pytest.mark.parametrize(
+    "wanted", [{}, {"feature": "ai-ml"}, *({"filter": text} for text in EXPRESSIONS)]
+)
+async def test_every_revision_comes_to_what_matches(wanted: dict[str, str], tiny: bool) -> None:
     """Folded up to any revision that a message names, the events are the state of that revision."""
     random_ = random.Random(7)
     limits = Limits(cache_bytes=4000) if tiny else None
     async with world(window_bytes=2000 if tiny else 64 << 20, limits=limits) as w:
-        asked = request(1, entities={"feature": feature}, relationships={"types": ["belongs_to"]})
+        asked = request(1, entities=wanted, relationships={"types": ["belongs_to"]})
         asked.bookmark_interval.FromMilliseconds(100)
         live = await w.hub.open(asked)
         messages: list[WatchResponse] = []

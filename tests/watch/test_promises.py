@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -11,7 +13,6 @@ from hyper_registry.model.entity import Entity
 from hyper_registry.model.errors import (
     HistoryChanged,
     RevisionCompacted,
-    RevisionInFuture,
     TokenInvalid,
 )
 from hyper_registry.model.relationship import Relationship
@@ -158,7 +159,7 @@ async def test_w5_resumable() -> None:
             message = await receive(await w.hub.open(request(start)))
             tokens.append((message.revision, message.resume_token))
             if start > 1:
-                one = ResumeToken(w.engine.epoch, start - 1).encode()
+                one = ResumeToken(w.engine.lineage(start - 1), start - 1).encode()
                 resumed = await until(await w.hub.open(request(one)), last)
                 assert brief(resumed) == [event for event in whole if event[1] >= start]
     async with world(disk) as w:
@@ -215,7 +216,7 @@ async def test_w8_compacted() -> None:
     async with world() as w:
         for number in range(10):
             await w.create(f"e{number}")
-        old = ResumeToken(w.engine.epoch, 4).encode()
+        old = ResumeToken(w.engine.lineage(4), 4).encode()
         await w.engine.compact(6, "me", "")
         for start in (1, 6, old):
             with pytest.raises(RevisionCompacted) as refused:
@@ -225,7 +226,7 @@ async def test_w8_compacted() -> None:
         assert brief(await until(watch, 7)) == [
             (CREATED, revision, f"e{revision - 2}") for revision in range(7, 12)
         ]
-        await w.hub.open(request(ResumeToken(w.engine.epoch, 6).encode()))
+        await w.hub.open(request(ResumeToken(w.engine.lineage(6), 6).encode()))
 
 
 async def test_w8_compacted_while_running() -> None:
@@ -476,14 +477,37 @@ async def test_w13_token_of_another_history() -> None:
 async def test_w13_token_of_a_future() -> None:
     """A token that is ahead is waited for a little, as a replica's may be, and then refused."""
     async with world(limits=Limits(replica_lag_seconds=0.05)) as w:
-        ahead = ResumeToken(w.engine.epoch, w.revision + 1).encode()
-        with pytest.raises(RevisionInFuture):
+        ahead = ResumeToken(w.engine.lineage(w.revision), w.revision + 1).encode()
+        with pytest.raises(HistoryChanged):
             await w.hub.open(request(ahead))
     async with world(limits=Limits(replica_lag_seconds=10)) as w:
-        ahead = ResumeToken(w.engine.epoch, w.revision + 1).encode()
+        ahead = ResumeToken(w.engine.lineage(w.revision), w.revision + 1).encode()
         opening = asyncio.create_task(w.hub.open(request(ahead)))
         await asyncio.sleep(0.02)
+        assert not opening.done()
+        # It comes, and is not what the token is of.
         await w.create("a")
-        watch = await opening
-        last = await w.create("b")
-        assert brief(await until(watch, last)) == [(CREATED, last, "b")]
+        with pytest.raises(HistoryChanged):
+            await opening
+
+
+async def test_w13_history_set_back() -> None:
+    """Where the store was set back and others wrote on, tokens of what was lost are refused.
+
+    Those of before are not, and nothing is passed off for what was lost, whenever it is asked for.
+    """
+    disk = MemoryDisk()
+    async with world(disk) as w:
+        kept = await w.create("a")
+        old = deepcopy(replace(disk, held=False))
+        await w.create("lost")
+        tokens = {r: ResumeToken(w.engine.lineage(r), r).encode() for r in (kept, kept + 1)}
+    async with world(old, limits=Limits(replica_lag_seconds=0.01)) as w:
+        with pytest.raises(HistoryChanged):
+            await w.hub.open(request(tokens[kept + 1]))
+        last = await w.create("other")
+        assert last == kept + 1
+        with pytest.raises(HistoryChanged):
+            await w.hub.open(request(tokens[kept + 1]))
+        watch = await w.hub.open(request(tokens[kept]))
+        assert brief(await until(watch, last)) == [(CREATED, last, "other")]

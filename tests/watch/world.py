@@ -22,6 +22,7 @@ from hyper_registry.registry.mutations import (
     UpdateEntity,
     WriteRequest,
 )
+from hyper_registry.store.base import Store
 from hyper_registry.store.memory import MemoryDisk, MemoryStore
 from hyper_registry.watch.hub import Limits, WatchHub
 from hyper_registry.watch.stream import Watch
@@ -75,9 +76,10 @@ async def world(
     disk: MemoryDisk | None = None,
     window_bytes: int = 64 << 20,
     limits: Limits | None = None,
+    store: Store | None = None,
 ) -> AsyncIterator[World]:
     """A server that runs while the block does."""
-    engine = Engine(MemoryStore(disk), feed_window_bytes=window_bytes)
+    engine = Engine(store or MemoryStore(disk), feed_window_bytes=window_bytes)
     await engine.start()
     hub = WatchHub(engine, limits)
     hub.start()

@@ -5,23 +5,31 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 from nexus_registry.completion import complete_entity
-from nexus_registry.failures import USAGE, Failure
+from nexus_registry.failures import FILTER_KEY, USAGE, Failure
+from nexus_registry.points import Point, parse_point
 
 if TYPE_CHECKING:
     from ose.registry.client import EntityStatus, HealthStatus, ReadOptions
 
 __all__ = [
+    "FILTER",
     "HEALTHS",
     "LIST",
+    "POINT",
     "STATUSES",
+    "FilterType",
     "ListType",
+    "Point",
+    "PointType",
     "entity_argument",
+    "filter_option",
     "flat",
     "health_numbers",
     "json_values",
@@ -76,6 +84,58 @@ class ListType(click.ParamType[tuple[str, ...]]):
 LIST: Final = ListType()
 
 
+class PointType(click.ParamType[Point]):
+    """A revision or a time, in all the ways that `points` lists; times have a time zone."""
+
+    name = "point"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Point:
+        """The revision, or the time; fails with a usage error."""
+        if isinstance(value, int | datetime):
+            return value
+        try:
+            return parse_point(value, datetime.now(UTC))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+POINT: Final = PointType()
+
+
+class FilterType(click.ParamType[str]):
+    """A filter expression; it is remembered, so that an error can show where it is wrong.
+
+    `part` is the field of a request that has it, where there are two filters.
+    """
+
+    name = "filter"
+
+    def __init__(self, part: str = "") -> None:
+        self._part = part
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The expression as it is: the server reads it."""
+        if ctx is not None:
+            ctx.meta.setdefault(FILTER_KEY, {})[self._part] = value
+        return str(value)
+
+
+FILTER: Final = FilterType()
+
+
+def filter_option(what: str) -> Callable[[F], F]:
+    """`--filter`; `what` begins its help. The command gets `filter`, empty if it is not given."""
+    return click.option(
+        "--filter",
+        type=FILTER,
+        metavar="EXPR",
+        default="",
+        help=f"{what} this filter means, such as 'labels.tier = gold AND NOT status = error'.",
+    )
+
+
 def flat(groups: Iterable[Iterable[str]]) -> list[str]:
     """The values of an option that may be repeated and may hold several each."""
     return [value for group in groups for value in group]
@@ -101,12 +161,15 @@ def entity_argument(name: str = "entity") -> Callable[[F], F]:
 
 
 def read_options(command: F) -> F:
-    """`--at-revision` and `--min-revision`; the command gets them as two arguments."""
+    """`--at` and `--min-revision`; the command gets `at` and `min_revision`, for `read_of`."""
     at = click.option(
+        "--at",
         "--at-revision",
-        type=click.IntRange(min=1),
-        metavar="N",
-        help="Read the past as it was at this revision.",
+        "at",
+        type=POINT,
+        metavar="REV|TIME",
+        help="Read the past as it was then: a revision, or a time such as 2026-03-01T09:30, 2h"
+        " (ago), yesterday or tuesday.",
     )
     least = click.option(
         "--min-revision",
@@ -117,11 +180,13 @@ def read_options(command: F) -> F:
     return at(least(command))
 
 
-def read_of(at_revision: int | None, min_revision: int | None) -> ReadOptions:
+def read_of(at: Point | None, min_revision: int | None) -> ReadOptions:
     """The read options of a call, from those of a command."""
     read: ReadOptions = {}
-    if at_revision is not None:
-        read["at_revision"] = at_revision
+    if isinstance(at, datetime):
+        read["at_time"] = at
+    elif at is not None:
+        read["at_revision"] = at
     if min_revision is not None:
         read["min_revision"] = min_revision
     return read

@@ -6,13 +6,10 @@ from typing import Final
 
 import click
 
+from nexus_registry.failures import SERVER_MISSING
 from nexus_registry.program import LazyCommand, Program, run
 
 __all__ = ["cli", "main"]
-
-SERVER_MISSING: Final = (
-    "the server is not installed here: pip install 'ose-registry[server]' brings it"
-)
 
 _HELP: Final = """Keeps a graph of plugins, services and whatever else, and answers questions of it.
 
@@ -32,6 +29,9 @@ COMMANDS: Final = {
     "create": _lazy("create", "Create an entity."),
     "get": _lazy("get", "Show one entity, or one relationship."),
     "list": _lazy("list", "List entities, or relationships."),
+    "history": _lazy("history", "Show who changed an entity, when, and how."),
+    "diff": _lazy("diff", "Show what is different between two points in time."),
+    "search": _lazy("search", "Find entities by words."),
     "update": _lazy("update", "Change an entity, or a relationship."),
     "delete": _lazy("delete", "Delete an entity."),
     "link": _lazy("link", "Create a relationship between two entities."),
@@ -39,9 +39,14 @@ COMMANDS: Final = {
     "graph": _lazy("graph", "Show what surrounds an entity."),
     "deps": _lazy("deps", "Show everything that an entity needs."),
     "impact": _lazy("impact", "Show everything that needs an entity."),
+    "path": _lazy("path", "Show the best paths from one entity to another."),
+    "cycles": _lazy("cycles", "Show where the graph goes in circles."),
+    "order": _lazy("order", "Show in which order an entity and all that it needs can be started."),
     "watch": _lazy("watch", "Follow changes as they happen."),
     "import": _lazy("import", "Create or update what a file lists."),
     "export": _lazy("export", "Write everything to a file."),
+    "backup": _lazy("backup", "Write everything, the past that is held included, to one file."),
+    "restore": _lazy("restore", "Make a database of a backup."),
     "stats": _lazy("stats", "Show what the registry holds."),
     "top": _lazy("top", "Show how a registry is doing, live."),
     "health": _lazy("health", "Tell whether the registry serves."),

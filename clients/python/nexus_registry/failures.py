@@ -18,8 +18,10 @@ HTTP API sends it; otherwise it is text.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
@@ -31,13 +33,16 @@ __all__ = [
     "CONFLICT",
     "ERROR",
     "EXIT_CODES_HELP",
+    "FILTER_KEY",
     "INTERRUPTED",
     "NOT_FOUND",
     "OUTPUT_CLOSED",
+    "SERVER_MISSING",
     "UNAVAILABLE",
     "USAGE",
     "Failure",
     "failure_of",
+    "pointed_at",
 ]
 
 ERROR: Final = 1
@@ -47,6 +52,16 @@ CONFLICT: Final = 4
 UNAVAILABLE: Final = 5
 INTERRUPTED: Final = 130
 OUTPUT_CLOSED: Final = 141
+
+SERVER_MISSING: Final = (
+    "the server is not installed here: pip install 'ose-registry[server]' brings it"
+)
+
+FILTER_KEY: Final = f"{__name__}.filter"
+"""Where a command's context has the filters that were given, among its `meta`.
+
+They are by the field of the request that each is in; "" is the request itself.
+"""
 
 EXIT_CODES_HELP: Final = (
     "Exit codes: 0 done; 1 error from the registry; 2 wrong usage; 3 not found; 4 conflict, or a "
@@ -62,8 +77,12 @@ _EXIT_OF_STATUS: Final = {
     "UNAVAILABLE": UNAVAILABLE,
     "DEADLINE_EXCEEDED": UNAVAILABLE,
 }
+_EXIT_OF_REASON: Final = {"FILTER_INVALID": USAGE}
 _STATUS_OF_EXIT: Final = {USAGE: 3, NOT_FOUND: 5, CONFLICT: 9, UNAVAILABLE: 14}
 _UNKNOWN_STATUS: Final = 2
+
+# How much of a filter is shown on either side of a mistake.
+_SHOWN: Final = 36
 
 _HINTS: Final = {
     "HAS_RELATIONSHIPS": "--cascade",
@@ -103,10 +122,13 @@ class Failure(click.ClickException):
         click.echo(text, file=file or sys.stderr)
 
 
-def failure_of(error: BaseException, server: str) -> Failure | None:
+def failure_of(
+    error: BaseException, server: str, filters: Mapping[str, str] = MappingProxyType({})
+) -> Failure | None:
     """The failure that an exception of the client library or the system stands for, if it is one.
 
-    `server` is the address that was asked, for the message that it cannot be reached.
+    `server` is the address that was asked, for the message that it cannot be reached; `filters` are
+    those that were sent (see `FILTER_KEY`), to show where one is wrong.
     """
     if isinstance(error, OSError):
         code = NOT_FOUND if isinstance(error, FileNotFoundError) else ERROR
@@ -117,7 +139,33 @@ def failure_of(error: BaseException, server: str) -> Failure | None:
         return Failure("a value has the wrong form", USAGE, details=found)
     from ose.registry.client import RegistryError  # a slow import, and only needed when it failed
 
-    return _of_registry_error(error, server) if isinstance(error, RegistryError) else None
+    if not isinstance(error, RegistryError):
+        return None
+    failure = _of_registry_error(error, server)
+    if error.reason_text == "FILTER_INVALID":
+        part = error.metadata.get("field", "").rpartition(".")[0]
+        position, text = error.metadata.get("position", ""), filters.get(part) or filters.get("")
+        if text and position.isdecimal():
+            failure.details = (*failure.details, *pointed_at(text, int(position)))
+    return failure
+
+
+def pointed_at(text: str, position: int) -> tuple[str, str]:
+    """The line of a text that has a position (counted from 1), and a mark under it.
+
+    Of a long line, what is around the position.
+    """
+    from rich.cells import cell_len
+
+    before, after = text[: position - 1], text[position - 1 :]
+    before = re.split(r"[\r\n]", before)[-1]
+    after = re.split(r"[\r\n]", after, maxsplit=1)[0]
+    if len(before) > _SHOWN:
+        before = "…" + before[1 - _SHOWN :]
+    if len(after) > _SHOWN:
+        after = after[: _SHOWN - 1] + "…"
+    line = "".join(letter if letter.isprintable() else " " for letter in before + after)
+    return line, " " * cell_len(line[: len(before)]) + "^"
 
 
 def _of_registry_error(error: RegistryError, server: str) -> Failure:
@@ -132,7 +180,7 @@ def _of_registry_error(error: RegistryError, server: str) -> Failure:
     details = [f"{found.field}: {found.description}" for found in error.field_violations]
     return Failure(
         message,
-        _EXIT_OF_STATUS.get(error.code.name, ERROR),
+        _EXIT_OF_REASON.get(error.reason_text) or _EXIT_OF_STATUS.get(error.code.name, ERROR),
         details=[] if details == [message] else details,
         status=_status(error, message),
     )
@@ -141,7 +189,7 @@ def _of_registry_error(error: RegistryError, server: str) -> Failure:
 def _status(error: RegistryError, message: str) -> dict[str, Any]:
     from google.rpc import error_details_pb2, status_pb2
 
-    from nexus_registry.jsonform import to_dict
+    from ose.registry.jsonform import to_dict
 
     status = status_pb2.Status(code=error.code.value[0], message=message)
     if error.reason_text:

@@ -21,8 +21,8 @@ from google.protobuf.message import Message
 
 from nexus_registry.documents import Document, parse
 from nexus_registry.failures import USAGE, Failure
-from nexus_registry.jsonform import FormError, from_dict
 from nexus_registry.rendering.words import counted
+from ose.registry.jsonform import FormError, from_dict
 from ose.registry.v1.entity_pb2 import Entity
 from ose.registry.v1.mutation_pb2 import Mutation
 from ose.registry.v1.relationship_pb2 import Relationship
@@ -123,7 +123,7 @@ def _resource(value: Any) -> Entity | Relationship:
 
 
 def _complete(message: M, required: tuple[str, ...]) -> M:
-    from nexus_registry.jsonform import Violation
+    from ose.registry.jsonform import Violation
 
     missing = [Violation(name, "is required") for name in required if not getattr(message, name)]
     if missing:

@@ -18,6 +18,7 @@ import click
 
 from nexus_registry.failures import (
     EXIT_CODES_HELP,
+    FILTER_KEY,
     INTERRUPTED,
     OUTPUT_CLOSED,
     Failure,
@@ -145,7 +146,8 @@ class Program(_WithGlobalOptions, click.Group):
         except (click.ClickException, click.exceptions.Exit):
             raise
         except Exception as error:
-            failure_or_none = failure_of(error, session.settings.server)
+            filters = ctx.meta.get(FILTER_KEY, {})
+            failure_or_none = failure_of(error, session.settings.server, filters)
             if failure_or_none is None:
                 raise
             failure_or_none.as_json = session.settings.output == "json"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nexus_registry.jsonform import to_dict
 from nexus_registry.rendering.words import relationship_name
+from ose.registry.jsonform import to_dict
 
 if TYPE_CHECKING:
     from nexus_registry.session import Session

@@ -15,7 +15,14 @@ from typing import Any, Final, Literal
 import click
 from click.core import ParameterSource
 
-__all__ = ["DURATION", "DurationType", "OutputFormat", "Settings", "global_options"]
+__all__ = [
+    "DURATION",
+    "DurationType",
+    "OutputFormat",
+    "Settings",
+    "global_options",
+    "seconds_of",
+]
 
 OutputFormat = Literal["table", "json", "yaml"]
 
@@ -23,8 +30,8 @@ DEFAULT_SERVER: Final = "localhost:50051"
 DEFAULT_PORT: Final = 50051
 DEFAULT_TIMEOUT: Final = 30.0
 
-_DURATION_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
-_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)", re.ASCII)
+_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604_800.0}
 _LONGEST: Final = 100 * 365 * 86400.0
 
 
@@ -44,7 +51,7 @@ class Settings:
 
 
 class DurationType(click.ParamType[float]):
-    """A length of time in seconds: `500ms`, `30s`, `5m`, `1h30m`, `7d`, or a number of seconds."""
+    """A length of time in seconds: `500ms`, `30s`, `5m`, `1h30m`, `1w`, or a number of seconds."""
 
     name = "duration"
 
@@ -55,12 +62,8 @@ class DurationType(click.ParamType[float]):
         if isinstance(value, int | float):
             return float(value)
         text = str(value).strip()
-        parts = _DURATION_PART.findall(text)
-        if parts and "".join(number + unit for number, unit in parts) == text:
-            seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
-        elif re.fullmatch(r"\d+(\.\d+)?", text):
-            seconds = float(text)
-        else:
+        seconds = float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else seconds_of(text)
+        if seconds is None:
             self.fail(f"{value!r} is not a duration such as 500ms, 30s, 5m or 1h30m", param, ctx)
         if seconds > _LONGEST:
             self.fail(f"{value!r} is longer than a hundred years", param, ctx)
@@ -68,6 +71,14 @@ class DurationType(click.ParamType[float]):
 
 
 DURATION: Final = DurationType()
+
+
+def seconds_of(text: str) -> float | None:
+    """The seconds of a length of time with units, such as `1h30m`; None if it is something else."""
+    parts = _DURATION_PART.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        return None
+    return sum(float(number) * _SECONDS[unit] for number, unit in parts)
 
 
 def server_address(text: str) -> str:

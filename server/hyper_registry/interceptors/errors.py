@@ -20,6 +20,7 @@ _CODES: tuple[tuple[type[errors.RegistryError], int], ...] = (
     (errors.OutOfRange, code_pb2.OUT_OF_RANGE),
     (errors.DeadlineExceeded, code_pb2.DEADLINE_EXCEEDED),
     (errors.ResourceExhausted, code_pb2.RESOURCE_EXHAUSTED),
+    (errors.Unimplemented, code_pb2.UNIMPLEMENTED),
     (errors.Unavailable, code_pb2.UNAVAILABLE),
 )
 
@@ -29,6 +30,12 @@ _log = structlog.get_logger(__name__)
 def code_of(error: errors.RegistryError) -> int:
     """The `google.rpc.Code` of an error; INTERNAL for a branch that the table does not have."""
     return next((code for kind, code in _CODES if isinstance(error, kind)), code_pb2.INTERNAL)
+
+
+def code_name(error: Exception) -> str:
+    """The name of an error's code, such as `NOT_FOUND`; of what is not our error, INTERNAL."""
+    known = isinstance(error, errors.RegistryError)
+    return code_pb2.Code.Name(code_of(error) if known else code_pb2.INTERNAL)  # type: ignore[arg-type]
 
 
 def status_of(error: Exception, method: str, request_id: str) -> status_pb2.Status:

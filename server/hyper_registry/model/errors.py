@@ -2,11 +2,14 @@
 
 RegistryError
 ├── InvalidArgument          a field of the request is malformed: `violations` names each
+│   ├── FilterInvalid        a filter expression is wrong, at a position
 │   ├── LimitExceeded        a documented limit is passed
-│   └── TokenInvalid         a page or resume token is not one of ours, or of another request
+│   ├── TokenInvalid         a page or resume token is not one of ours, or of another request
+│   └── UnsupportedMedia     the body is of a kind that is not taken
 ├── NotFound
 │   ├── EntityNotFound
-│   └── RelationshipNotFound
+│   ├── RelationshipNotFound
+│   └── NoSuchPath
 ├── AlreadyExists
 │   ├── IdTaken
 │   ├── NameTaken
@@ -16,6 +19,7 @@ RegistryError
 │   ├── EndpointMissing
 │   ├── HasRelationships
 │   ├── CascadeTooLarge
+│   ├── AnswerTooLarge
 │   └── HistoryChanged
 ├── Aborted
 │   ├── RevisionMismatch
@@ -25,12 +29,17 @@ RegistryError
 │   ├── RevisionInFuture
 │   └── TokenExpired
 ├── DeadlineExceeded
+│   ├── CallTimedOut
 │   └── RevisionNotReached
 ├── ResourceExhausted
+│   ├── BodyTooLarge
 │   ├── StoreFull
 │   └── TooManyStreams
+├── Unimplemented
+│   └── MethodNotAllowed
 └── Unavailable
     ├── StoreUnavailable
+    │   └── StoreLost        what is open is no longer what the store's name leads to
     ├── CommitUnknown
     └── NotServing
 
@@ -101,6 +110,17 @@ class InvalidArgument(RegistryError):
         return error
 
 
+class FilterInvalid(InvalidArgument):
+    """A filter expression is wrong; `position` counts its characters from 1."""
+
+    reason = "FILTER_INVALID"
+
+    def __init__(self, field: str, position: int, problem: str) -> None:
+        super().__init__(
+            [Violation(field, f"at position {position}: {problem}")], position=position
+        )
+
+
 class LimitExceeded(InvalidArgument):
     """The request is larger than a documented limit."""
 
@@ -119,6 +139,15 @@ class TokenInvalid(InvalidArgument):
     """A token is malformed or belongs to another request."""
 
     reason = "TOKEN_INVALID"
+
+    def __init__(self, field: str, description: str) -> None:
+        super().__init__([Violation(field, description)])
+
+
+class UnsupportedMedia(InvalidArgument):
+    """The body is of a kind, or in an encoding, that is not taken; `field` is the header's name."""
+
+    reason = "UNSUPPORTED_MEDIA"
 
     def __init__(self, field: str, description: str) -> None:
         super().__init__([Violation(field, description)])
@@ -146,6 +175,16 @@ class RelationshipNotFound(NotFound):
         super().__init__(
             f"no relationship {relationship_id!r}", id=relationship_id, revision=revision
         )
+
+
+class NoSuchPath(NotFound):
+    """Nothing is served at this path."""
+
+    reason = "NO_SUCH_PATH"
+
+    def __init__(self, path: str) -> None:
+        path = _cut(path, _PATH_BYTES)
+        super().__init__(f"nothing is served at {path}", path=path)
 
 
 class AlreadyExists(RegistryError):
@@ -245,6 +284,20 @@ class CascadeTooLarge(FailedPrecondition):
         )
 
 
+class AnswerTooLarge(FailedPrecondition):
+    """An answer about the graph is larger than what can be followed or compared."""
+
+    reason = "ANSWER_TOO_LARGE"
+
+    def __init__(self, limit: str, maximum: int) -> None:
+        super().__init__(
+            f"the answer has more than {maximum} {limit.rpartition('_')[2]} ({limit}): ask for "
+            "less of the graph",
+            limit=limit,
+            maximum=maximum,
+        )
+
+
 class HistoryChanged(FailedPrecondition):
     """A token is of another history of this registry."""
 
@@ -292,29 +345,34 @@ class OutOfRange(RegistryError):
 
 
 class RevisionCompacted(OutOfRange):
-    """The revision has been compacted."""
+    """What was asked for has been compacted: a revision, or (as text) a time."""
 
     reason = "REVISION_COMPACTED"
 
-    def __init__(self, revision: int, oldest: int) -> None:
-        super().__init__(
-            f"revision {revision} is compacted; the oldest held is {oldest}",
-            revision=revision,
-            oldest=oldest,
-        )
+    def __init__(self, asked: int | str, oldest: int) -> None:
+        if isinstance(asked, int):
+            message = f"revision {asked} is compacted; the oldest held is {oldest}"
+            super().__init__(message, revision=asked, oldest=oldest)
+        else:
+            message = f"{asked} is compacted; the oldest revision held is {oldest}"
+            super().__init__(message, time=asked, oldest=oldest)
 
 
 class RevisionInFuture(OutOfRange):
-    """The revision has not happened."""
+    """What was asked for has not happened: a revision, or (as text) a time.
+
+    `current` is the current revision, or the time that it is.
+    """
 
     reason = "REVISION_IN_FUTURE"
 
-    def __init__(self, revision: int, current: int) -> None:
-        super().__init__(
-            f"revision {revision} has not happened; the current one is {current}",
-            revision=revision,
-            current=current,
-        )
+    def __init__(self, asked: int | str, current: int | str) -> None:
+        if isinstance(asked, int):
+            message = f"revision {asked} has not happened; the current one is {current}"
+            super().__init__(message, revision=asked, current=current)
+        else:
+            message = f"{asked} has not come; for the registry it is {current}"
+            super().__init__(message, time=asked, now=current)
 
 
 class TokenExpired(OutOfRange):
@@ -335,6 +393,15 @@ class DeadlineExceeded(RegistryError):
     """The caller's time ran out."""
 
 
+class CallTimedOut(DeadlineExceeded):
+    """The call took longer than it may."""
+
+    reason = "CALL_TIMED_OUT"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the call took longer than {seconds:g} s", seconds=f"{seconds:g}")
+
+
 class RevisionNotReached(DeadlineExceeded):
     """The deadline passed before `min_revision` was reached."""
 
@@ -350,6 +417,15 @@ class RevisionNotReached(DeadlineExceeded):
 
 class ResourceExhausted(RegistryError):
     """There is no room for it."""
+
+
+class BodyTooLarge(ResourceExhausted):
+    """The body of a request is larger than what is taken, in bytes."""
+
+    reason = "BODY_TOO_LARGE"
+
+    def __init__(self, maximum: int) -> None:
+        super().__init__(f"a body is at most {maximum} bytes long", maximum=maximum)
 
 
 class StoreFull(ResourceExhausted):
@@ -370,6 +446,23 @@ class TooManyStreams(ResourceExhausted):
         super().__init__(f"at most {maximum} at once ({limit})", limit=limit, maximum=maximum)
 
 
+class Unimplemented(RegistryError):
+    """This cannot be asked for in this way."""
+
+
+class MethodNotAllowed(Unimplemented):
+    """The path is served, but not for this method of HTTP."""
+
+    reason = "METHOD_NOT_ALLOWED"
+
+    def __init__(self, method: str, allowed: str) -> None:
+        super().__init__(
+            f"{_cut(method, _PATH_BYTES)} is not served at this path, but {allowed}",
+            method=_cut(method, _PATH_BYTES),
+            allowed=allowed,
+        )
+
+
 class Unavailable(RegistryError):
     """It cannot be done now; later, or elsewhere, it can."""
 
@@ -381,6 +474,15 @@ class StoreUnavailable(Unavailable):
 
     def __init__(self, detail: str = "the store is unavailable; nothing was written") -> None:
         super().__init__(detail)
+
+
+class StoreLost(StoreUnavailable):
+    """The store was replaced, removed, cut or set back while it was open: it cannot be gone on with.
+
+    The server ends.
+    """
+
+    reason = "STORE_LOST"
 
 
 class CommitUnknown(Unavailable):

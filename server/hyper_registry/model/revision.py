@@ -75,6 +75,21 @@ class Commit:
     changes: tuple[Change, ...]
     hash: bytes = b""
 
+    @property
+    def header(self) -> Header:
+        """The revision without its changes."""
+        return Header(self.revision, self.time, self.actor, self.method, self.request_id)
+
+
+class Header(NamedTuple):
+    """A revision without its changes: see Commit."""
+
+    revision: int
+    time: int
+    actor: str
+    method: str
+    request_id: str
+
 
 class Position(NamedTuple):
     """A place in the log: everything before change number `index` of the revision after `revision`.

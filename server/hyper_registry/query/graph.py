@@ -18,8 +18,10 @@ _INLINE_ENTRIES = 4096
 _INLINE_BYTES = 1 << 19
 
 # Walks whose next page may be asked for. Without them page n would walk the n pages before it
-# again.
-_PAUSED_MOST = 4
+# again. So many at most, and of more than one no more than have so many nodes and edges (about 50
+# bytes each).
+_PAUSED_MOST = 16
+_PAUSED_PLACES = 8_000_000
 _PAUSED_SECONDS = 30.0
 
 _FARTHEST = 1 << 40
@@ -32,6 +34,8 @@ class Reason(IntEnum):
     NODE_LIMIT = kernels.NODE_LIMIT
     EDGE_LIMIT = kernels.EDGE_LIMIT
     BYTE_LIMIT = kernels.BYTE_LIMIT
+    RESULT_LIMIT = 4
+    WORK_LIMIT = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +83,28 @@ class GraphReader:
         Small answers are made at once. Raises EntityNotFound, and what `open_page` raises for a bad
         token.
         """
+        node = edge = 0
         if page_token:
-            walk = self._resume(question, limits, page_token)
-        else:
+            token = open_page(page_token, Kind.GRAPH, question.digest, self._history)
+            node, edge = _place_of(token)
+            revision = token.revision
+        page = await self.part(question, revision, node, edge, limits)
+        if page.next_page_token:
+            self._history.pins.touch(page.revision)
+        return page
+
+    async def part(
+        self, question: GraphQuestion, revision: int, node: int, edge: int, limits: Limits
+    ) -> GraphPage:
+        """The part of an answer that is behind so many of its nodes and edges.
+
+        The revision must be readable. Raises EntityNotFound, and TokenInvalid if there is no such
+        place.
+        """
+        walk = self._paused.pop((question.digest, revision, node, edge), None)
+        if walk is None:
             walk = self._walker.begin(question, revision)
-            walk.turn(0, 0, limits)
+        walk.turn(node, edge, limits)
         status = walk.advance(_INLINE_ENTRIES)
         cells = walk.cells
         size = cells[kernels.NODE_BYTES] + cells[kernels.EDGE_BYTES]
@@ -92,24 +113,14 @@ class GraphReader:
         else:
             page = self._finish(walk, limits, status)
         if page.next_page_token:
-            self._history.pins.touch(page.revision)
             self._pause(walk)
         else:
             self._walker.pool.give(walk.scratch)
         return page
 
-    def _resume(self, question: GraphQuestion, limits: Limits, page_token: str) -> Walk:
-        token = open_page(page_token, Kind.GRAPH, question.digest, self._history)
-        match token.key:
-            case [int(node), int(edge)] if 0 < node < _FARTHEST and 0 <= edge < _FARTHEST:
-                pass
-            case _:
-                raise TokenInvalid(PAGE_FIELD, "it is not a token of this registry")
-        walk = self._paused.pop((question.digest, token.revision, node, edge), None)
-        if walk is None:
-            walk = self._walker.begin(question, token.revision)
-        walk.turn(node, edge, limits)
-        return walk
+    def forget(self, question: GraphQuestion, revision: int, node: int, edge: int) -> None:
+        """Lets go of what is kept for the part behind this place: nobody will ask for it."""
+        self._drop((question.digest, revision, node, edge))
 
     async def _in_thread(self, walk: Walk, limits: Limits, status: int) -> GraphPage:
         def work() -> GraphPage:
@@ -153,8 +164,8 @@ class GraphReader:
         )
 
     def _token(self, walk: Walk, node: int, edge: int) -> str:
-        epoch, digest = self._history.epoch, walk.question.digest
-        return PageToken(Kind.GRAPH, epoch, walk.revision, digest, (node, edge)).encode()
+        lineage, digest = self._history.lineage(walk.revision), walk.question.digest
+        return PageToken(Kind.GRAPH, lineage, walk.revision, digest, (node, edge)).encode()
 
     def _pause(self, walk: Walk) -> None:
         cells = walk.cells
@@ -166,10 +177,14 @@ class GraphReader:
         )
         self._drop(key)
         self._paused[key] = walk
-        if len(self._paused) > _PAUSED_MOST:
+        while len(self._paused) > 1 and self._is_crowded():
             self._drop(next(iter(self._paused)))
         # A walk holds on to the records that it reads, compacted ones too.
         asyncio.get_running_loop().call_later(_PAUSED_SECONDS, self._expire, key, walk)
+
+    def _is_crowded(self) -> bool:
+        places = sum(walk.node_count + walk.edge_count for walk in self._paused.values())
+        return len(self._paused) > _PAUSED_MOST or places > _PAUSED_PLACES
 
     def _expire(self, key: tuple[str, int, int, int], walk: Walk) -> None:
         if self._paused.get(key) is walk:
@@ -179,3 +194,10 @@ class GraphReader:
         walk = self._paused.pop(key, None)
         if walk is not None:
             self._walker.pool.give(walk.scratch)
+
+
+def _place_of(token: PageToken) -> tuple[int, int]:
+    match token.key:
+        case [int(node), int(edge)] if 0 < node < _FARTHEST and 0 <= edge < _FARTHEST:
+            return node, edge
+    raise TokenInvalid(PAGE_FIELD, "it is not a token of this registry")

@@ -40,7 +40,7 @@ MAX_CODES = 1 << 15
 OUT, IN, BOTH = 1, 2, 3
 
 # What `walk` answers.
-WORKING, COMPLETE, CUT, CANCELLED = range(4)
+WORKING, COMPLETE, CUT, CANCELLED, UNDECIDED = range(5)
 
 # What cut a page; the numbers are the API's.
 NODE_LIMIT, EDGE_LIMIT, BYTE_LIMIT = 1, 2, 3
@@ -54,9 +54,11 @@ FOUND, DONE, MET, ORDERED = 8, 9, 10, 11
 # where the page starts, where it ends by now, its bytes, and what cut it;
 FIRST_NODE, FIRST_EDGE, NODE, EDGE = 12, 13, 14, 15
 NODE_BYTES, EDGE_BYTES, EXTRA_BYTES, REASON = 16, 17, 18, 19
-# up to which node the lists of the current batch have been read.
+# up to which node the lists of the current batch have been read;
 READ = 20
-STATE_WIDTH = 21
+# how many entities must be judged before it can go on.
+ASKED = 21
+STATE_WIDTH = 22
 
 # The columns of a walk's nodes: `row << 32 | slot`, the size of the record, the distance, the
 # parent's position; a number that is first the edge that led here, `size << 32 | slot`, then, once
@@ -70,6 +72,10 @@ EDGE_WIDTH = 2
 # the other.
 MARK, WAITING = 0, 1
 MARK_WIDTH = 2
+# What is known of an entity by its row, `stamp << 2 | verdict`: whether the walk may enter it. An
+# array without rows is that it may enter all.
+ASKING, YES, NO = range(3)
+VERDICT_BITS = 2
 
 # Calling a kernel from a kernel counts references, so each call does many nodes; not too many,
 # since what is walked beyond a page's end may not be wanted.
@@ -96,6 +102,7 @@ def walk(
     entity_slots: Ints,
     edge_types: Bytes,
     entity_types: Bytes,
+    verdicts: Ints,
     flag: Ints,
 ) -> int:
     """Walks breadth first and fills a page; call it again to go on.
@@ -106,7 +113,9 @@ def walk(
     in the order in which their relationships were created.
 
     Answers WORKING when the budget is used up, CANCELLED when `flag[0]` was set, CUT when a limit
-    of the page was reached, else COMPLETE.
+    of the page was reached, UNDECIDED when it must know of entities whether it may enter them, else
+    COMPLETE. Those entities are then in `spare`, as `row << 32 | slot`; put what is known of each
+    into `verdicts` and call it again.
     """
     scanned: _Int = np.int64(0)
     while True:
@@ -114,17 +123,26 @@ def walk(
             return CUT
         if state[DONE] == state[FOUND]:
             return COMPLETE
-        scanned = _read_lists(
-            state, nodes, keys, spare, scanned, out_refs, out_pool, in_refs, in_pool, edge_slots,
-            edge_types, flag,
-        )  # fmt: skip
-        if flag[0]:
-            return CANCELLED
+        # Else the lists of a batch wait for verdicts.
         if state[READ] == state[DONE]:
-            return WORKING
+            scanned = _read_lists(
+                state, nodes, keys, spare, scanned, out_refs, out_pool, in_refs, in_pool,
+                edge_slots, edge_types, flag,
+            )  # fmt: skip
+            if flag[0]:
+                return CANCELLED
+            if state[READ] == state[DONE]:
+                return WORKING
+        if len(verdicts) and _ask(
+            state, nodes, keys, spare, marks, edge_slots, entity_rows, entity_slots, entity_types,
+            verdicts,
+        ):  # fmt: skip
+            state[BUDGET] -= scanned
+            return UNDECIDED
         _expand(
-            state, nodes, edges, keys, marks, edge_slots, entity_rows, entity_slots, entity_types
-        )
+            state, nodes, edges, keys, marks, edge_slots, entity_rows, entity_slots, entity_types,
+            verdicts,
+        )  # fmt: skip
         _finish(state, nodes, edges, ordered, marks)
 
 
@@ -249,6 +267,54 @@ def _read_lists(
 
 
 @numba.njit(cache=True, nogil=True)
+def _at(rows: Ints, slots: Ints, row: int, revision: int) -> int:
+    """The version that a row's id has at a revision, or -1."""
+    slot = rows[row, LATEST]
+    while slot >= 0:
+        if slots[slot, BORN] <= revision:
+            return slot if slots[slot, DIED] > revision else -1
+        slot = slots[slot, LINKS] >> 32
+    return -1
+
+
+@numba.njit(cache=True, nogil=True)
+def _ask(
+    state: Ints,
+    nodes: Ints,
+    keys: Ints,
+    asked: Ints,
+    marks: Ints,
+    edge_slots: Ints,
+    entity_rows: Ints,
+    entity_slots: Ints,
+    entity_types: Bytes,
+    verdicts: Ints,
+) -> bool:
+    """Collects the entities that `_expand` would enter and of which nothing is known yet."""
+    count, revision = np.int64(0), state[REVISION]
+    met, known = state[STAMP] << 32, state[STAMP] << VERDICT_BITS
+    i = np.int64(0)
+    for position in range(state[DONE], state[READ]):
+        row = nodes[position, IDENTITY] >> 32
+        while i < nodes[position, KEYS]:
+            ends = edge_slots[keys[i, 0] & _LOW, ENDS]
+            i += 1
+            other = ends & _LOW if ends >> 32 == row else ends >> 32
+            if marks[other, MARK] >= met or verdicts[other, 0] >= known:
+                continue
+            if len(entity_types) and not entity_types[entity_rows[other, TYPE]]:
+                continue
+            version = _at(entity_rows, entity_slots, other, revision)
+            if version < 0:
+                continue
+            verdicts[other, 0] = known | ASKING
+            asked[count, 0] = other << 32 | version
+            count += 1
+    state[ASKED] = count
+    return bool(count)
+
+
+@numba.njit(cache=True, nogil=True)
 def _expand(
     state: Ints,
     nodes: Ints,
@@ -259,6 +325,7 @@ def _expand(
     entity_rows: Ints,
     entity_slots: Ints,
     entity_types: Bytes,
+    verdicts: Ints,
 ) -> None:
     """Follows edges from the nodes whose lists have been read.
 
@@ -288,6 +355,8 @@ def _expand(
                 while version >= 0 and entity_slots[version, BORN] > revision:
                     version = entity_slots[version, LINKS] >> 32
                 if version < 0 or entity_slots[version, DIED] <= revision:
+                    continue
+                if len(verdicts) and verdicts[other, 0] & 3 != YES:
                     continue
                 there = found
                 nodes[there, IDENTITY] = other << 32 | version
@@ -369,17 +438,6 @@ def _run_end(keys: Ints, start: _Int, count: _Int) -> _Int:
     while end < count and keys[end - 1, 0] <= keys[end, 0]:
         end += 1
     return min(end, count)
-
-
-@numba.njit(cache=True, nogil=True)
-def _at(rows: Ints, slots: Ints, row: int, revision: int) -> int:
-    """The version that a row's id has at a revision, or -1."""
-    slot = rows[row, LATEST]
-    while slot >= 0:
-        if slots[slot, BORN] <= revision:
-            return slot if slots[slot, DIED] > revision else -1
-        slot = slots[slot, LINKS] >> 32
-    return -1
 
 
 @numba.njit(cache=True, nogil=True)
@@ -522,7 +580,7 @@ def warm_up() -> None:
     empty, octets = np.zeros(0, dtype=np.int64), np.zeros(1, dtype=np.uint8)
     walk(
         state, table, table, column, column, column, table, column, column, column, column, table,
-        table, table, octets, octets, row,
+        table, table, octets, octets, column, row,
     )  # fmt: skip
     select(empty, table, table, 0, octets, -1, -1, empty)
     select_edges(empty, table, 0, octets, empty, empty, empty, empty)

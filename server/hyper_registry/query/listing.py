@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 
@@ -34,6 +35,12 @@ DEFAULT_LIMIT, MAX_LIMIT = 100, 1000
 MAX_PAGE_BYTES = 3_670_016
 """3.5 MiB, which a gRPC client with default settings can take."""
 
+MAX_LOOKED_AT = 200_000
+"""How many records are read for one page: about half a second's work."""
+
+_Key: TypeAlias = tuple[int | str, ...]
+F = TypeVar("F", EntityFilter, RelationshipFilter)
+
 _LOW = (1 << 32) - 1
 _LARGEST = (1 << 63) - 1
 
@@ -47,8 +54,15 @@ class Window:
     page_token: str = ""
 
     @classmethod
-    def parse(cls, limit: int, offset: int, page_token: str, at_revision: int = 0) -> Window:
-        """The window of a request's fields; 0 and '' are left out. Raises InvalidArgument."""
+    def parse(
+        cls,
+        limit: int,
+        offset: int,
+        page_token: str,
+        at_revision: int = 0,
+        at_time: int | None = None,
+    ) -> Window:
+        """The window of a request's fields; 0, '' and None are left out. Raises InvalidArgument."""
         violations = []
         if limit and not 1 <= limit <= MAX_LIMIT:
             violations.append(Violation("limit", f"1 to {MAX_LIMIT}, got {limit}"))
@@ -58,6 +72,8 @@ class Window:
             violations.append(Violation("offset", "not together with page_token"))
         if page_token and at_revision:
             violations.append(Violation("at_revision", "not together with page_token"))
+        if page_token and at_time is not None:
+            violations.append(Violation("at_time", "not together with page_token"))
         if violations:
             raise InvalidArgument(violations)
         return cls(limit or DEFAULT_LIMIT, offset, page_token)
@@ -92,25 +108,22 @@ async def list_entities(
     """The page of entities at `revision`, or the one behind a token at the token's own.
 
     The revision must be readable. A page is shorter than its limit when its records would be more
-    than `MAX_PAGE_BYTES`. Raises what `open_page` raises for a bad token.
+    than `MAX_PAGE_BYTES`, or when `MAX_LOOKED_AT` records had to be read for it. Raises what
+    `open_page` raises for a bad token.
     """
-    after = None
+    condition, order, after = question.condition, question.order, None
     if window.page_token:
         token = open_page(window.page_token, Kind.ENTITIES, question.digest, history)
-        revision, after = token.revision, _place(token, question.order)
-    selection = EntitySelection(history.view, question.condition, revision)
+        key, condition = _as_asked(token.key, condition)
+        revision, after = token.revision, _place(key, order)
+    selection = EntitySelection(history.view, condition, revision)
     turns, filling = Turns(), _Filling(selection.table, window)
-    async for part in ordered(selection, question.order, after, turns):
-        # Whose records need not be read can be passed over by counting.
-        rest = part if question.condition.reads_records else filling.pass_over(part)
-        for slot in rest.tolist():
-            if selection.is_meant(slot) and not filling.add(slot):
-                place = place_of(selection, question.order, filling.slots[-1])
-                key = (place.value, place.ordinal)
-                digest = question.digest
-                return filling.page(history, Kind.ENTITIES, revision, digest, key)
-            await turns()
-    return filling.page(history, Kind.ENTITIES, revision)
+    last = await _fill(filling, selection, ordered(selection, order, after, turns), turns)
+    if last < 0:
+        return filling.page(history, revision)
+    place = place_of(selection, order, last)
+    key = _key(condition, place.value, place.ordinal)
+    return filling.page(history, revision, Kind.ENTITIES, question.digest, key)
 
 
 async def list_relationships(
@@ -120,25 +133,31 @@ async def list_relationships(
     digest, ordinal = condition.digest(), -1
     if window.page_token:
         token = open_page(window.page_token, Kind.RELATIONSHIPS, digest, history)
-        revision, ordinal = token.revision, _ordinal(token)
+        key, condition = _as_asked(token.key, condition)
+        revision, ordinal = token.revision, _ordinal(key)
     selection = RelationshipSelection(history.view, condition, revision)
     turns, filling = Turns(), _Filling(selection.table, window)
-    async for part in relationships_in_order(selection, turns, ordinal):
-        for slot in filling.pass_over(part).tolist():
-            if not filling.add(slot):
-                table = selection.table
-                key = (table.ordinal(table.row_of(filling.slots[-1])),)
-                return filling.page(history, Kind.RELATIONSHIPS, revision, digest, key)
-    return filling.page(history, Kind.RELATIONSHIPS, revision)
+    parts = relationships_in_order(selection, turns, ordinal)
+    last = await _fill(filling, selection, parts, turns)
+    if last < 0:
+        return filling.page(history, revision)
+    table = selection.table
+    key = _key(condition, table.ordinal(table.row_of(last)))
+    return filling.page(history, revision, Kind.RELATIONSHIPS, digest, key)
 
 
 async def relationships_in_order(
     selection: RelationshipSelection, turns: Turns, after: int = -1
 ) -> AsyncIterator[Ints]:
-    """The versions that are meant, created after an ordinal, in order of creation, in parts."""
+    """The versions that may be meant, created after an ordinal, in order of creation, in parts.
+
+    `is_meant` is still to be asked.
+    """
     first = 0 if after < 0 else selection.row_after(after)
-    if selection.condition.has_ends:
-        slots = await selection.linked()
+    if selection.is_void:
+        return
+    if selection.is_covered:
+        slots = await selection.covered()
         rows = selection.table.slots.array[slots, LINKS] & _LOW
         yield slots[np.searchsorted(rows, first) :]
         return
@@ -163,6 +182,11 @@ class _Filling:
         self._skip -= passed
         return slots[passed:]
 
+    @property
+    def skips(self) -> bool:
+        """Whether there is still something to be passed over."""
+        return self._skip > 0
+
     def add(self, slot: int) -> bool:
         """Takes the next version; answers False if it belongs on the next page."""
         if self._skip:
@@ -178,22 +202,60 @@ class _Filling:
     def page(
         self,
         history: History,
-        kind: Kind,
         revision: int,
+        kind: Kind = Kind.ENTITIES,
         digest: str = "",
-        key: tuple[int | str, ...] = (),
+        key: _Key = (),
     ) -> Page:
         """The page; with a key there is another one behind it."""
         records = gather(self._table, np.array(self.slots, dtype=np.int64))
         token = ""
         if key:
             history.pins.touch(revision)
-            token = PageToken(kind, history.epoch, revision, digest, key).encode()
+            token = PageToken(kind, history.lineage(revision), revision, digest, key).encode()
         return Page(records, len(self.slots), revision, token)
 
 
-def _place(token: PageToken, order: Order) -> Place:
-    match token.key:
+async def _fill(
+    filling: _Filling,
+    selection: EntitySelection | RelationshipSelection,
+    parts: AsyncIterator[Ints],
+    turns: Turns,
+) -> int:
+    """Fills a page; answers behind which version the next one starts, -1 if there is none."""
+    reads, looked_at = selection.condition.reads_records, 0
+    async for part in parts:
+        # Whose records need not be read can be passed over by counting.
+        rest = part if reads else filling.pass_over(part)
+        slots: list[int] = rest.tolist()
+        for slot in slots:
+            if selection.is_meant(slot) and not filling.add(slot):
+                return filling.slots[-1]
+            looked_at += reads
+            if looked_at >= MAX_LOOKED_AT and not filling.skips:
+                return slot
+            await turns()
+    return -1
+
+
+def _key(condition: EntityFilter | RelationshipFilter, *place: int | str) -> _Key:
+    """The key of a page token. What moves with time is the same on all pages."""
+    moment = condition.expression.now if condition.moves and condition.expression else None
+    return place if moment is None else (*place, moment)
+
+
+def _as_asked(key: _Key, condition: F) -> tuple[_Key, F]:
+    """A page token's place, and the condition as it was when the first page was asked for."""
+    if not condition.moves:
+        return key, condition
+    match key:
+        case [*place, int(moment)] if 0 <= moment <= _LARGEST:
+            return tuple(place), condition.at(moment)
+    raise TokenInvalid(PAGE_FIELD, "it is not a token of this registry")
+
+
+def _place(key: _Key, order: Order) -> Place:
+    match key:
         case [str(value), int(ordinal)] if order.by == By.NAME and 0 <= ordinal <= _LARGEST:
             return Place(value, ordinal)
         case [int(value), int(ordinal)] if order.by != By.NAME:
@@ -202,8 +264,8 @@ def _place(token: PageToken, order: Order) -> Place:
     raise TokenInvalid(PAGE_FIELD, "it is not a token of this registry")
 
 
-def _ordinal(token: PageToken) -> int:
-    match token.key:
+def _ordinal(key: _Key) -> int:
+    match key:
         case [int(ordinal)] if 0 <= ordinal <= _LARGEST:
             return ordinal
     raise TokenInvalid(PAGE_FIELD, "it is not a token of this registry")

@@ -24,12 +24,9 @@ def mask_of(names: Names, wanted: Collection[str] | None) -> Bytes:
     return mask
 
 
-def bits_of(numbers: Iterable[int]) -> int:
-    """A set of small numbers as bits; all of them for none."""
-    bits = 0
-    for number in numbers:
-        bits |= 1 << number
-    return bits or -1
+def bits_of(numbers: Iterable[int] | None) -> int:
+    """A set of small numbers as bits; all of them for None."""
+    return -1 if numbers is None else sum(1 << number for number in numbers)
 
 
 class Masks:

@@ -27,7 +27,8 @@ async def scan_entities(
 ) -> AsyncIterator[bytes]:
     """Framed entities in order of creation, joined to at most `max_bytes` (or one record)."""
     selection, turns = EntitySelection(view, condition, revision), Turns()
-    async for chunk in _joined(selection.table, _meant(selection, turns), turns, max_bytes):
+    meant = _meant(selection, ordered(selection, Order(), None, turns), turns)
+    async for chunk in _joined(selection.table, meant, turns, max_bytes):
         yield chunk
 
 
@@ -44,13 +45,15 @@ async def scan_relationships(
     """
     selection = RelationshipSelection(view, condition, revision, entity_types)
     turns = Turns()
-    parts = relationships_in_order(selection, turns)
-    async for chunk in _joined(selection.table, parts, turns, max_bytes):
+    meant = _meant(selection, relationships_in_order(selection, turns), turns)
+    async for chunk in _joined(selection.table, meant, turns, max_bytes):
         yield chunk
 
 
-async def _meant(selection: EntitySelection, turns: Turns) -> AsyncIterator[Ints]:
-    async for part in ordered(selection, Order(), None, turns):
+async def _meant(
+    selection: EntitySelection | RelationshipSelection, parts: AsyncIterator[Ints], turns: Turns
+) -> AsyncIterator[Ints]:
+    async for part in parts:
         if not selection.condition.reads_records:
             yield part
             continue

@@ -18,7 +18,9 @@ _KEPT = 16
 class Scratch:
     """The arrays of one walk at a time. Like all such arrays they take memory only as used."""
 
-    __slots__ = ("edges", "keys", "marks", "nodes", "ordered", "spare", "stamp", "state")
+    __slots__ = (
+        *("_verdicts", "edges", "keys", "marks", "nodes", "ordered", "spare", "stamp", "state"),
+    )
 
     def __init__(self, nodes: int, edges: int) -> None:
         self.state = IntColumns(1, kernels.STATE_WIDTH)
@@ -29,6 +31,14 @@ class Scratch:
         self.keys = IntColumns(1, edges)
         self.spare = IntColumns(1, edges)
         self.stamp = 0
+        self._verdicts: IntColumns | None = None
+
+    @property
+    def verdicts(self) -> IntColumns:
+        """What is known of entities, by row; only walks with a filter need it."""
+        if self._verdicts is None:
+            self._verdicts = IntColumns(1, self.marks.capacity)
+        return self._verdicts
 
     @property
     def large(self) -> bool:

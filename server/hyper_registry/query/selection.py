@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from array import array
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from itertools import islice
 
 import numpy as np
@@ -17,6 +17,16 @@ import numpy as np
 from hyper_registry.model.relationship import FEATURE_TYPE
 from hyper_registry.query import kernels
 from hyper_registry.query.filters import EntityFilter, RelationshipFilter
+from hyper_registry.query.language.narrowing import (
+    ByEnd,
+    ByFeature,
+    ById,
+    ByLabel,
+    ByName,
+    ByPrefix,
+    Cover,
+    Index,
+)
 from hyper_registry.query.masks import bits_of, mask_of
 from hyper_registry.registry.columns import Ints
 from hyper_registry.registry.table import ENDS, LINKS, TYPE, Table
@@ -32,6 +42,7 @@ FIRST_CHUNK, LAST_CHUNK = 512, 32_768
 _SLICE_SECONDS = 0.0015
 _COPY = 131_072
 _NAMES = 2048
+_ALL_ROWS = 1 << 40
 
 LAST_INDEX = (1 << 20) - 1
 
@@ -90,14 +101,16 @@ class EntitySelection:
         self.row_count = self.table.rows.length
         self._belongs = Belonging(view, self.generation)
         self._feature_code = view.relationship_types.codes.get(FEATURE_TYPE, -1)
-        self._types = mask_of(view.entity_types, condition.types or None)
-        self._statuses = bits_of(condition.statuses)
-        self._healths = bits_of(condition.healths)
+        codes = condition.codes
+        self._types = mask_of(view.entity_types, codes.types)
+        self._statuses = bits_of(codes.statuses)
+        self._healths = bits_of(codes.healths)
 
     @property
     def is_void(self) -> bool:
-        """Whether it can mean nothing, since no entity ever had one of its types."""
-        return len(self._types) > 0 and not self._types.any()
+        """Whether it can mean nothing, since no entity ever had one of its types, say."""
+        no_type = len(self._types) > 0 and not self._types.any()
+        return no_type or not self._statuses or not self._healths
 
     def judge(self, rows: Ints) -> Ints:
         """For each row its version, or -1 if it has none or its codes are not meant."""
@@ -136,57 +149,70 @@ class EntitySelection:
 
     async def candidates(self, turns: Turns) -> Ints | None:
         """The rows that may be meant, each once, in order of creation; None for all rows."""
-        source = self._smallest()
-        if source is None:
+        cover = self._smallest()
+        if cover is None:
             return None
-        condition = self.condition
-        match source:
-            case "ids":
-                slots = (self.table.find(entity_id, self.revision) for entity_id in condition.ids)
-                rows = self.rows_of(np.array([s for s in slots if s >= 0], dtype=np.int64))
-            case "feature":
-                posting = self.generation.features.get(condition.feature)
-                tied = await _apart(self._feature_entries(), self._sources_of)
-                rows = np.concatenate((await _copy(posting, turns), tied))
-            case str():
-                rows = await self._prefixed_rows(turns)
-            case label:
-                rows = await _copy(self.generation.labels.get(label), turns)
-        return await _apart(rows, _in_order)
+        rows = [_NO_ROWS, *[await self._rows_from(index, turns) for index in cover]]
+        return await _apart(np.concatenate(rows), _in_order)
 
-    def _smallest(self) -> str | tuple[str, str | None] | None:
-        """The index with the fewest candidates; None if there is none to use."""
-        condition, generation = self.condition, self.generation
-        sizes: dict[str | tuple[str, str | None], int] = {
-            label: len(generation.labels.get(label, ())) for label in condition.labels
-        }
-        if condition.ids:
-            sizes["ids"] = len(condition.ids)
-        if condition.feature:
-            sizes["feature"] = len(generation.features.get(condition.feature, ())) + len(
-                self._feature_entries()
-            )
-        if condition.name_prefix:
-            low, high = self.name_range()
-            # A name costs several times what a posting does.
-            sizes["prefix"] = 4 * (high - low)
+    def _smallest(self) -> Cover | None:
+        """The indexes with the fewest candidates; None if there are none to use."""
+        sizes = {cover: sum(map(self._size, cover)) for cover in self.condition.covers}
         if not sizes:
             return None
         found = min(sizes, key=sizes.__getitem__)
         return None if sizes[found] > 4 * self.row_count else found
 
-    def name_range(self) -> tuple[int, int]:
-        """Where the names with the prefix start and end in the index."""
-        names, prefix = self.generation.names, self.condition.name_prefix
-        end = after_prefix(prefix)
-        low = names.bisect_left((prefix, -1))
-        return low, len(names) if end is None else names.bisect_left((end, -1))
+    def _size(self, index: Index) -> int:
+        """About how much work an index is."""
+        generation = self.generation
+        match index:
+            case ById():
+                return 1
+            case ByLabel(key, value):
+                return len(generation.labels.get((key, value), ()))
+            case ByFeature(feature):
+                posting = generation.features.get(feature, ())
+                return len(posting) + len(self._feature_entries(feature))
+            case ByName(name):
+                low, high = self._name_range((name, -1), (name, _ALL_ROWS))
+            case ByPrefix(prefix):
+                end = after_prefix(prefix)
+                low, high = self._name_range((prefix, -1), None if end is None else (end, -1))
+            case _:
+                raise AssertionError(f"{index} is no index of entities")
+        # A name costs several times what a posting does.
+        return 4 * (high - low)
 
-    def _feature_entries(self) -> Ints:
-        feature = self.table.find(self.condition.feature, self.revision)
-        if feature < 0:
+    async def _rows_from(self, index: Index, turns: Turns) -> Ints:
+        """The rows that an index has."""
+        match index:
+            case ById(entity_id):
+                slot = self.table.find(entity_id, self.revision)
+                return _NO_ROWS if slot < 0 else np.array([self.table.row_of(slot)])
+            case ByLabel(key, value):
+                return await _copy(self.generation.labels.get((key, value)), turns)
+            case ByFeature(feature):
+                posting = self.generation.features.get(feature)
+                tied = await _apart(self._feature_entries(feature), self._sources_of)
+                return np.concatenate((await _copy(posting, turns), tied))
+            case ByName(name):
+                return await self._named_rows(name, turns, whole=True)
+            case ByPrefix(prefix):
+                return await self._named_rows(prefix, turns, whole=False)
+            case _:
+                raise AssertionError(f"{index} is no index of entities")
+
+    def _name_range(self, low: tuple[str, int], high: tuple[str, int] | None) -> tuple[int, int]:
+        """Where the names between two places start and end in the index."""
+        names = self.generation.names
+        return names.bisect_left(low), len(names) if high is None else names.bisect_left(high)
+
+    def _feature_entries(self, feature: str) -> Ints:
+        slot = self.table.find(feature, self.revision)
+        if slot < 0:
             return _NO_ROWS
-        return self.generation.graph.incoming.entries(self.table.row_of(feature))
+        return self.generation.graph.incoming.entries(self.table.row_of(slot))
 
     def _sources_of(self, entries: Ints) -> Ints:
         """The rows at the other end of those entries that are `belongs_to`."""
@@ -200,12 +226,14 @@ class EntitySelection:
         ends: Ints = slots[out[:count] & _LOW, ENDS]
         return ends >> 32
 
-    async def _prefixed_rows(self, turns: Turns) -> Ints:
+    async def _named_rows(self, text: str, turns: Turns, *, whole: bool) -> Ints:
+        """The rows of a name, or of all names that begin with it."""
         rows = array("q")
-        prefix = self.condition.name_prefix
-        low = (prefix, -1)
+        low = (text, -1)
         while part := list(islice(self.generation.names.irange(low), _NAMES)):
-            named = [row for name, row in part if name.startswith(prefix)]
+            named = [
+                row for name, row in part if name == text or (not whole and name.startswith(text))
+            ]
             rows.extend(named)
             if len(named) < len(part):
                 break
@@ -232,11 +260,36 @@ class RelationshipSelection:
         self.generation: Generation = view.generation
         self.table: Table = self.generation.relationships
         self.row_count = self.table.rows.length
-        self._types = mask_of(view.relationship_types, condition.types or None)
+        self._types = mask_of(view.relationship_types, condition.codes.types)
         self._end_types = mask_of(view.entity_types, entity_types or None)
         self._sources = self._ends(condition.source_ids)
         self._targets = self._ends(condition.target_ids)
         self._either = self._ends(condition.entity_ids)
+        self._covers = tuple(condition.covers)
+
+    @property
+    def is_void(self) -> bool:
+        """Whether it can mean nothing, since an entity that it names does not exist, say."""
+        no_type = len(self._types) > 0 and not self._types.any()
+        condition = self.condition
+        return no_type or any(
+            len(named) > 0 and not len(rows)
+            for named, rows in (
+                (condition.source_ids, self._sources),
+                (condition.target_ids, self._targets),
+                (condition.entity_ids, self._either),
+            )
+        )
+
+    @property
+    def is_covered(self) -> bool:
+        """Whether indexes have all that can be meant."""
+        return bool(self._covers)
+
+    def is_meant(self, slot: int) -> bool:
+        """Whether the record of a version that was judged by its codes is meant."""
+        condition = self.condition
+        return not condition.reads_records or condition.matches_record(self.table.record(slot))
 
     def judge(self, rows: Ints) -> Ints:
         """For each row its version, or -1 if it has none or its types are not meant."""
@@ -258,13 +311,13 @@ class RelationshipSelection:
         table = self.table
         return int(kernels.row_after(table.rows.array, table.slots.array, self.row_count, ordinal))
 
-    async def linked(self) -> Ints:
-        """The versions that a filter with ends means, in order of creation."""
-        lists = self._shortest_lists()
-        if lists is None:
-            return _NO_ROWS
-        entries = np.concatenate(lists) if lists else _NO_ROWS
-        return await _apart(entries, self._judge_entries)
+    async def covered(self) -> Ints:
+        """The versions that may be meant, from indexes, in order of creation."""
+        options = [
+            [entries for index in cover for entries in self._lists(index)] for cover in self._covers
+        ]
+        smallest = min(options, key=lambda lists: sum(map(len, lists)))
+        return await _apart(np.concatenate([_NO_ROWS, *smallest]), self._judge_entries)
 
     def _judge_entries(self, entries: Ints) -> Ints:
         out = np.empty(len(entries), dtype=np.int64)
@@ -281,20 +334,19 @@ class RelationshipSelection:
         # They go by row; an edge that stands in two of the lists is there twice.
         return _in_order(out[:count]) & _LOW
 
-    def _shortest_lists(self) -> list[Ints] | None:
-        """The lists that have all that can be meant; None if no entity that is named exists."""
-        graph, condition = self.generation.graph, self.condition
-        options: list[list[Ints]] = []
-        for named, rows, lists in (
-            (condition.source_ids, self._sources, (graph.outgoing,)),
-            (condition.target_ids, self._targets, (graph.incoming,)),
-            (condition.entity_ids, self._either, (graph.outgoing, graph.incoming)),
-        ):
-            if named and not len(rows):
-                return None
-            if named:
-                options.append([side.entries(row) for row in rows.tolist() for side in lists])
-        return min(options, key=lambda entries: sum(map(len, entries)))
+    def _lists(self, index: Index) -> Iterator[Ints]:
+        """The list entries that an index has; their low half is the version."""
+        match index:
+            case ById(relationship_id):
+                slot = self.table.find(relationship_id, self.revision)
+                if slot >= 0:
+                    yield np.array([slot])
+            case ByEnd(source, entity_id):
+                graph = self.generation.graph
+                for row in self._ends([entity_id]).tolist():
+                    yield (graph.outgoing if source else graph.incoming).entries(row)
+            case _:
+                raise AssertionError(f"{index} is no index of relationships")
 
     def _ends(self, ids: Collection[str]) -> Ints:
         entities = self.generation.entities

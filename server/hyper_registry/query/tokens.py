@@ -1,8 +1,9 @@
 """Page and resume tokens: places in an answer or in the log, as text that callers hand back.
 
-A token carries the identity of the history and the revision that it is of, so it is refused, never
-silently wrong, when it outlives either. A page token also carries a digest of the question, and is
-of use only with that. Tokens are checked against damage, not against forgery: they grant nothing.
+A token carries the revision that it is of, and what names the history up to there, so it is
+refused, never silently wrong, when it outlives either. A page token also carries a digest of the
+question, and is of use only with that. Tokens are checked against damage, not against forgery: they
+grant nothing.
 """
 
 from __future__ import annotations
@@ -42,6 +43,9 @@ class History(Protocol):
     def epoch(self) -> str:
         """The identity of the history."""
 
+    def lineage(self, revision: int) -> str:
+        """What names the history up to a revision: its epoch, `:`, and a mark of the revision."""
+
     def readable(self, revision: int) -> bool:
         """Whether this revision can be read now."""
 
@@ -52,6 +56,13 @@ class Kind(StrEnum):
     ENTITIES = "e"
     RELATIONSHIPS = "r"
     GRAPH = "g"
+    HISTORY = "h"
+    GRAPH_STREAM = "s"
+    GRAPH_DIFF = "d"
+    GRAPH_WATCH = "l"
+    PATHS = "p"
+    CYCLES = "c"
+    ORDER = "o"
     LOG = "w"
 
 
@@ -60,26 +71,37 @@ class PageToken:
     """Where the next page starts: `key` is what the question's kind needs to find the place."""
 
     kind: Kind
-    epoch: str
+    lineage: str
     revision: int
     digest: str
     key: tuple[int | str, ...]
 
     def encode(self) -> str:
         """The token as text."""
-        return _encode(self.kind, [self.epoch, self.revision, self.digest, *self.key])
+        return _encode(self.kind, [self.lineage, self.revision, self.digest, *self.key])
 
 
 @dataclass(frozen=True, slots=True)
 class ResumeToken:
-    """Everything up to and including this revision of this history was delivered."""
+    """Everything up to and including this revision of this history was delivered.
 
-    epoch: str
+    `digest` is that of the question whose answer is followed; empty for the log.
+    """
+
+    lineage: str
     revision: int
+    digest: str = ""
 
     def encode(self) -> str:
         """The token as text."""
-        return _encode(Kind.LOG, [self.epoch, self.revision])
+        if self.digest:
+            return _encode(Kind.GRAPH_WATCH, [self.lineage, self.revision, self.digest])
+        return _encode(Kind.LOG, [self.lineage, self.revision])
+
+    def check(self, lineage: str) -> None:
+        """Compares with what names the history up to its revision now. Raises HistoryChanged."""
+        if self.lineage != lineage:
+            raise HistoryChanged(self.lineage, lineage)
 
 
 def open_page(token: str, kind: Kind, digest: str, history: History) -> PageToken:
@@ -90,32 +112,46 @@ def open_page(token: str, kind: Kind, digest: str, history: History) -> PageToke
     """
     found, values = _decode(PAGE_FIELD, token)
     match values:
-        case [str(epoch), int(revision), str(asked), *key]:
+        case [str(lineage), int(revision), str(asked), *key]:
             pass
         case _:
             raise _malformed(PAGE_FIELD)
-    if epoch != history.epoch:
-        raise HistoryChanged(epoch, history.epoch)
+    _check_epoch(lineage, history.epoch)
     if found != kind or asked != digest:
         raise TokenInvalid(PAGE_FIELD, "it is of another question")
     if revision > history.view.visible:
         raise RevisionInFuture(revision, history.view.visible)
     if not history.readable(revision):
         raise TokenExpired(revision, history.view.floor)
-    return PageToken(kind, epoch, revision, digest, tuple(key))
+    if lineage != history.lineage(revision):
+        raise HistoryChanged(lineage, history.lineage(revision))
+    return PageToken(kind, lineage, revision, digest, tuple(key))
 
 
-def open_resume(token: str, epoch: str) -> ResumeToken:
-    """Checks a resume token. Raises TokenInvalid, or HistoryChanged if it is of another one."""
+def open_resume(token: str, epoch: str, digest: str = "") -> ResumeToken:
+    """Reads a resume token; `digest` is that of the question whose answer is followed.
+
+    Raises TokenInvalid (malformed, or of another question), or HistoryChanged if it is of another
+    epoch. When its revision has come, `ResumeToken.check` shows whether that is the same one.
+    """
     kind, values = _decode(RESUME_FIELD, token)
     match values:
-        case [str(its_epoch), int(revision)] if kind == Kind.LOG:
+        case [str(lineage), int(revision)] if kind == Kind.LOG:
+            asked = ""
+        case [str(lineage), int(revision), str(asked)] if kind == Kind.GRAPH_WATCH:
             pass
         case _:
             raise _malformed(RESUME_FIELD)
-    if its_epoch != epoch:
-        raise HistoryChanged(its_epoch, epoch)
-    return ResumeToken(epoch, revision)
+    _check_epoch(lineage, epoch)
+    if asked != digest:
+        raise TokenInvalid(RESUME_FIELD, "it is of another question")
+    return ResumeToken(lineage, revision, digest)
+
+
+def _check_epoch(lineage: str, epoch: str) -> None:
+    found = lineage.partition(":")[0]
+    if found != epoch:
+        raise HistoryChanged(found, epoch)
 
 
 def digest_of(*question: object) -> str:

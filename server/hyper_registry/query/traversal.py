@@ -18,7 +18,10 @@ from hyper_registry.model.errors import EntityNotFound, InvalidArgument, Violati
 from hyper_registry.model.relationship import Direction
 from hyper_registry.model.rules import ID_RULE, is_id, shown
 from hyper_registry.query import kernels
-from hyper_registry.query.filters import parse_types
+from hyper_registry.query.filters import EntityFilter, parse_types
+from hyper_registry.query.judging import Judge
+from hyper_registry.query.language.narrowing import Codes, both
+from hyper_registry.query.language.predicates import Belongs
 from hyper_registry.query.masks import Masks
 from hyper_registry.query.records import gather_items
 from hyper_registry.query.scratch import Scratch, ScratchPool
@@ -26,6 +29,7 @@ from hyper_registry.query.tokens import digest_of
 from hyper_registry.registry.columns import Bytes, Ints
 from hyper_registry.registry.table import SIZE_CODES, SLOT_WIDTH
 from hyper_registry.registry.view import Generation, View
+from ose.registry.v1.entity_pb2 import Entity
 
 UNLIMITED = (1 << 62) - 1
 
@@ -34,6 +38,12 @@ DEFAULT_BYTES = 3_670_016
 
 _LEAST_BYTES, _MOST_BYTES = 64 << 10, 64 << 20
 _MOST_NODES, _MOST_EDGES = 1_000_000, 10_000_000
+
+# Asking about a record takes 2 to 4 µs: at most 1 ms on the event loop.
+_FEW_RECORDS = 256
+
+_LOW = (1 << 32) - 1
+_ENTERS_ALL: Ints = np.zeros((0, 1), dtype=np.int64)
 
 # What a response has beside records, distances and parents: the root's id, a token, small numbers.
 _ENVELOPE = 1024
@@ -45,7 +55,7 @@ class GraphQuestion:
 
     `depth` None is no limit. `types` are those of relationships to walk, `entity_types` those of
     entities to enter (the root may be of any); None is all, and a name that nothing has matches
-    nothing.
+    nothing. Only entities that `filter` means are entered, but for the root.
     """
 
     root_id: str
@@ -53,6 +63,7 @@ class GraphQuestion:
     depth: int | None = None
     types: frozenset[str] | None = None
     entity_types: frozenset[str] | None = None
+    filter: EntityFilter | None = None
 
     @classmethod
     def parse(
@@ -63,10 +74,11 @@ class GraphQuestion:
         types: Collection[str],
         entity_types: Collection[str],
         root_field: str = "root_id",
+        filter: str = "",  # noqa: A002 - the request's name for it
     ) -> GraphQuestion:
-        """The question of a request's fields; an empty list of types is no condition.
+        """The question of a request's fields; an empty list of types or filter is no condition.
 
-        Raises LimitExceeded or InvalidArgument.
+        Raises LimitExceeded, FilterInvalid or another InvalidArgument.
         """
         violations = []
         if not is_id(root_id):
@@ -83,12 +95,31 @@ class GraphQuestion:
             depth,
             parse_types("types", types) or None,
             parse_types("entity_types", entity_types) or None,
+            EntityFilter.parse(filter=filter) if filter.strip() else None,
         )
 
     @cached_property
     def digest(self) -> str:
         """The same for equal questions, in every process."""
-        return digest_of(self.root_id, self.direction, self.depth, self.types, self.entity_types)
+        return digest_of(
+            self.root_id,
+            self.direction,
+            self.depth,
+            self.types,
+            self.entity_types,
+            self.filter and self.filter.digest(),
+        )
+
+    def enters(self, record: bytes, revision: int, belongs: Belongs) -> bool:
+        """Whether an entity's record, as it is at a revision, is one to enter if it is reached.
+
+        A generation of the view tells with `selection.Belonging` who belongs to what; to ask about
+        many versions at once, see `judging.Judge`.
+        """
+        message = Entity.FromString(record)
+        return (self.entity_types is None or message.type in self.entity_types) and (
+            self.filter is None or self.filter.matches_message(message, revision, belongs)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +154,18 @@ class Walk:
     `node` and `edge` are the page's end. `cancel` may be called from any thread.
     """
 
-    __slots__ = ("_arguments", "_flag", "cells", "generation", "question", "revision", "scratch")
+    __slots__ = (
+        *(
+            "_arguments",
+            "_flag",
+            "_judge",
+            "cells",
+            "generation",
+            "question",
+            "revision",
+            "scratch",
+        ),
+    )
 
     def __init__(
         self,
@@ -133,6 +175,7 @@ class Walk:
         scratch: Scratch,
         edge_types: Bytes,
         entity_types: Bytes,
+        judge: Judge | None = None,
     ) -> None:
         """Raises EntityNotFound if there is no root at the revision."""
         entities = generation.entities
@@ -145,6 +188,7 @@ class Walk:
         self.scratch = scratch
         self.cells = scratch.state.cells
         self._flag = np.zeros(1, dtype=np.int64)
+        self._judge = judge
         self._start(entities.row_of(slot), slot)
         graph = generation.graph
         self._arguments = (
@@ -164,6 +208,7 @@ class Walk:
             entities.slots.array,
             edge_types,
             entity_types,
+            _ENTERS_ALL if judge is None else scratch.verdicts.array,
             self._flag,
         )
 
@@ -176,6 +221,7 @@ class Walk:
         cells[kernels.STAMP] = scratch.stamp
         cells[kernels.FOUND] = 1
         cells[kernels.DONE] = cells[kernels.MET] = cells[kernels.ORDERED] = 0
+        cells[kernels.READ] = cells[kernels.ASKED] = 0
         nodes = scratch.nodes.cells
         nodes[kernels.IDENTITY] = row << 32 | slot
         nodes[kernels.SIZE] = entities.slots.cells[slot * SLOT_WIDTH + SIZE_CODES] >> 32
@@ -197,9 +243,37 @@ class Walk:
         cells[kernels.NODE_BYTES] = cells[kernels.EDGE_BYTES] = cells[kernels.EXTRA_BYTES] = 0
 
     def advance(self, budget: int = UNLIMITED) -> int:
-        """Goes on, looking at `budget` list entries at most; answers as `kernels.walk` does."""
-        self.cells[kernels.BUDGET] = budget
-        return kernels.walk(*self._arguments)
+        """Goes on, looking at `budget` list entries at most; answers as `kernels.walk` does.
+
+        With a budget it also reads only a few records to ask the filter about them.
+        """
+        cells = self.cells
+        cells[kernels.BUDGET] = budget
+        records = UNLIMITED if budget == UNLIMITED else _FEW_RECORDS
+        while True:
+            if cells[kernels.ASKED]:
+                records -= cells[kernels.ASKED]
+                if records < 0:
+                    return kernels.WORKING
+                if not self._decide():
+                    return kernels.CANCELLED
+            status: int = kernels.walk(*self._arguments)
+            if status != kernels.UNDECIDED:
+                return status
+
+    def _decide(self) -> bool:
+        """Finds out which of the entities that are asked about may be entered, unless cancelled."""
+        assert self._judge is not None
+        cells, scratch, flag = self.cells, self.scratch, self._flag
+        asked: Ints = scratch.spare.array[: cells[kernels.ASKED], 0]
+        meant = self._judge(asked & _LOW, lambda: flag[0])
+        if flag[0]:
+            return False
+        verdicts = np.where(meant, kernels.YES, kernels.NO)
+        known = scratch.stamp << kernels.VERDICT_BITS
+        scratch.verdicts.array[asked >> 32, 0] = known | verdicts
+        cells[kernels.ASKED] = 0
+        return True
 
     def cancel(self) -> None:
         """Makes `advance` end soon."""
@@ -281,15 +355,20 @@ class Walker:
 
         Give its scratch back to the pool when it is no longer needed.
         """
+        generation, entity_types, judge = self._view.generation, question.entity_types, None
+        if question.filter is not None:
+            judge = Judge(self._view, generation, question.filter, revision)
+            entity_types = both(Codes(entity_types), question.filter.codes).types
         scratch = self.pool.take()
         try:
             return Walk(
-                self._view.generation,
+                generation,
                 question,
                 revision,
                 scratch,
                 self._edge_types.of(question.types),
-                self._entity_types.of(question.entity_types),
+                self._entity_types.of(entity_types),
+                judge,
             )
         except EntityNotFound:
             self.pool.give(scratch)

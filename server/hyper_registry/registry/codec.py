@@ -26,6 +26,9 @@ from ose.registry.v1.relationship_pb2 import Relationship as RelationshipMessage
 ENTITY_TAG = 0x0A
 RELATIONSHIP_TAG = 0x12
 
+WEIGHT_TAG = RelationshipMessage.DESCRIPTOR.fields_by_name["weight"].number << 3 | 1
+"""The byte before the 8 of a relationship's weight; what is before it in a record are texts."""
+
 _EXACT = 2.0**53
 
 
@@ -71,6 +74,15 @@ def decode_entity(record: bytes) -> Entity:
         revision=message.revision,
         create_revision=message.create_revision,
     )
+
+
+def record_id(record: bytes) -> str:
+    """The id in a stored form of either kind, which begins with it."""
+    size, start = record[1], 2
+    if size >= 0x80:
+        # An id has at most 255 characters, which are at most 14 bits of bytes.
+        size, start = size & 0x7F | record[2] << 7, 3
+    return record[start : start + size].decode()
 
 
 class Glance(NamedTuple):

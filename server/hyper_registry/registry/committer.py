@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import structlog
@@ -23,6 +23,7 @@ from hyper_registry.model.errors import (
     RegistryError,
     RevisionCompacted,
     StoreFull,
+    StoreLost,
     StoreUnavailable,
     TooManyStreams,
 )
@@ -31,7 +32,9 @@ from hyper_registry.registry import codec
 from hyper_registry.registry.decide import Decider
 from hyper_registry.registry.feed import Feed
 from hyper_registry.registry.mutations import WriteRequest
+from hyper_registry.registry.observing import CommitObserver, CommitReport, Unobserved
 from hyper_registry.registry.view import Tally, View
+from hyper_registry.registry.wallclock import WallClock
 from hyper_registry.store.base import (
     Batch,
     EntityRow,
@@ -46,7 +49,7 @@ from hyper_registry.store.base import (
 MAX_QUEUE = 20_000
 """How many requests wait at most; more are refused with TOO_MANY_STREAMS."""
 
-RESULT_MICROS = 24 * 3600 * 1_000_000
+RESULT_SECONDS = 24 * 3600
 """How long the result of an idempotency key is kept."""
 
 _ROUND_MUTATIONS = 10_000
@@ -59,7 +62,10 @@ _GATHER_SECONDS = 400e-6
 _GATHER_MOST = 0.006
 _POPULATION_SECONDS = 0.1
 _READ_BYTES = 16 << 20
+_EARLIER = "an earlier write's outcome is not known yet; nothing was written of this one"
 _RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
+# After how many of them whoever waits for his turn is told.
+_PATIENCE = 2
 
 _log = structlog.get_logger(__name__)
 
@@ -68,6 +74,7 @@ _log = structlog.get_logger(__name__)
 class _Waiting:
     request: WriteRequest
     answer: asyncio.Future[bytes]
+    asked: object
 
 
 @dataclass(slots=True)
@@ -102,15 +109,25 @@ class _Round:
 
 
 class Committer:
-    """Writes the log of one registry. `run` must be running for `submit` to answer."""
+    """Writes the log of one registry. `run` must be running for `submit` to answer.
+
+    `unknown` is whether it is not known what the last COMMIT did. `lost` is set when the store
+    turns out to hold another history than the view: then nothing can be written any more.
+    """
 
     def __init__(
-        self, store: Store, view: View, feed: Feed, clock: Callable[[], int] = time.time_ns
+        self,
+        store: Store,
+        view: View,
+        feed: Feed,
+        clock: WallClock | None = None,
+        observer: CommitObserver | None = None,
     ) -> None:
         self._store = store
+        self._observer = observer or Unobserved()
         self._view = view
         self._feed = feed
-        self._clock = clock
+        self._clock = clock or WallClock()
         self._interactive: deque[_Waiting] = deque()
         self._bulk: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
@@ -120,7 +137,11 @@ class Committer:
         self._counted_at = 0.0
         self._gathered: asyncio.Future[None] | None = None
         self._head = Head(0, "", 0, 0, b"")
+        self._between = asyncio.Event()
+        self._between.set()
+        self._closed_time = 0
         self.unknown = False
+        self.lost: StoreLost | None = None
 
     @property
     def head(self) -> Head:
@@ -141,18 +162,26 @@ class Committer:
         if self._closed:
             raise NotServing("the server is shutting down")
         if self.unknown:
-            raise CommitUnknown(
-                "an earlier write's outcome is not known yet; nothing was written of this one"
-            )
+            raise CommitUnknown(_EARLIER)
         queue = self._bulk if request.bulk else self._interactive
         if len(queue) >= MAX_QUEUE:
             raise TooManyStreams("max_queued_writes", MAX_QUEUE)
-        waiting = _Waiting(request, asyncio.get_running_loop().create_future())
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        waiting = _Waiting(request, answer, self._observer.asked())
         queue.append(waiting)
         self._wake.set()
         if self._gathered is not None and len(self._interactive) >= self._population:
             _release(self._gathered)
         return await waiting.answer
+
+    async def close_time(self, time: int) -> None:
+        """Makes final what has been committed up to a time, which must have come.
+
+        Waits for what is being committed, unless it cannot be known whether it is, and lets nothing
+        later be committed at or before the time, wherever the clock goes.
+        """
+        self._closed_time = max(self._closed_time, time)
+        await self._between.wait()
 
     def pause(self) -> asyncio.Lock:
         """A lock that keeps the committer between two transactions while it is held."""
@@ -168,7 +197,12 @@ class Committer:
                 if not (waiting := self._take()):
                     break
                 async with self._pause:
-                    await self._commit(waiting)
+                    self._between.clear()
+                    try:
+                        with self._observer.committing([one.asked for one in waiting]) as report:
+                            await self._commit(waiting, report)
+                    finally:
+                        self._between.set()
                 small = sum(not one.request.bulk for one in waiting)
                 self._population = small + len(self._interactive)
                 self._counted_at = time.monotonic()
@@ -216,7 +250,7 @@ class Committer:
                 break
         return taken
 
-    async def _commit(self, waiting: list[_Waiting]) -> None:
+    async def _commit(self, waiting: list[_Waiting], report: CommitReport) -> None:
         known: dict[ResultKey, StoredResult] = {}
         try:
             while True:
@@ -227,6 +261,8 @@ class Committer:
                         await transaction.rollback()
                         break
                     await self._write(transaction, batch)
+                    report.revisions = len(batch.commits)
+                    report.changes = sum(len(commit.changes) for commit in batch.commits)
                     break
                 except KnownResults as found:
                     # Rare, so that everyone else does not pay for a look-up of their own.
@@ -237,8 +273,10 @@ class Committer:
                     await transaction.rollback()
                     raise
         except RegistryError as error:
+            report.failure = error.reason
             _fail(waiting, error)
         except Exception:  # noqa: BLE001 - whoever waits must be told
+            report.failure = StoreUnavailable.reason
             _log.exception("commit_failed")
             _fail(waiting, StoreUnavailable())
         else:
@@ -264,7 +302,7 @@ class Committer:
     async def _catch_up(self, head: Head) -> None:
         """Applies what another process has committed."""
         if head.revision <= self._head.revision or head.epoch != self._head.epoch:
-            raise StoreUnavailable("the store's history is not the one that this server follows")
+            raise self._forked()
         held: tuple[Change, ...] = ()  # what has been read of the next revision
         while self._head.revision < head.revision:
             parts = await self._read_log(Position(self._head.revision, len(held)))
@@ -283,7 +321,7 @@ class Committer:
                     parts = ()
                     break
             if not parts:
-                raise StoreUnavailable("the store's history does not continue this server's")
+                raise self._forked()
 
     async def _read_log(self, after: Position) -> Sequence[tuple[Commit, int]]:
         try:
@@ -302,7 +340,7 @@ class Committer:
             if one.answer.done():
                 continue
             head = batch.head
-            time_ = max(self._clock() // 1000, head.time + 1)
+            time_ = max(self._clock.micros(), head.time + 1, self._closed_time + 1)
             decider = Decider(self._view, head.revision + 1, time_, head.floor)
             try:
                 if not self._answered_before(one, batch):
@@ -356,13 +394,13 @@ class Committer:
                 one.request.body_hash,
                 decision.revision,
                 response,
-                decider.time + RESULT_MICROS,
+                decider.time + RESULT_SECONDS * 1_000_000,
             )
         batch.answers.append((one, response))
 
     async def _write(self, transaction: Transaction, batch: _Round) -> None:
         try:
-            await transaction.commit(_stored(batch), self._clock() // 1000)
+            await transaction.commit(_stored(batch), self._clock.cautious(RESULT_SECONDS))
         except (KnownResults, StoreFull, StoreUnavailable):
             raise
         except Exception as error:  # noqa: BLE001 - a bug does not tell what was written either
@@ -387,6 +425,7 @@ class Committer:
             return await self._is_committed(batch)
         except Exception:  # noqa: BLE001 - whatever it was, it is not known
             self.unknown = True
+            self._between.set()
         _log.error("commit_unknown", revision=batch.head.revision)
         _fail([waiting for waiting, _ in batch.answers], CommitUnknown())
         for attempt in itertools.count():
@@ -397,11 +436,19 @@ class Committer:
                 committed = await self._is_committed(batch)
             except Exception as error:  # noqa: BLE001 - as above
                 _log.warning("commit_still_unknown", error=str(error))
+                if attempt >= _PATIENCE:
+                    self._give_up()
                 continue
             self.unknown = False
             _log.warning("commit_settled", revision=batch.head.revision, committed=committed)
             return committed
         raise CommitUnknown
+
+    def _give_up(self) -> None:
+        """Refuses those who came before it was unknown: the store may not work for long."""
+        _fail([*self._interactive, *self._bulk], CommitUnknown(_EARLIER))
+        self._interactive.clear()
+        self._bulk.clear()
 
     async def _is_committed(self, batch: _Round) -> bool:
         transaction = await self._store.begin()
@@ -412,8 +459,12 @@ class Committer:
         # Others have written since, upon this batch or in its place.
         parts = await self._read_log(Position(batch.base.revision))
         if not parts or head.epoch != batch.base.epoch:
-            raise StoreUnavailable("the store's history is not the one that this server follows")
+            raise self._forked()
         return parts[0][0].hash == batch.commits[0].hash
+
+    def _forked(self) -> StoreLost:
+        self.lost = StoreLost("the store's history is not the one that this server follows")
+        return self.lost
 
     def _publish(self, commits: Sequence[Commit], tallies: Sequence[Tally], head: Head) -> None:
         view = self._view

@@ -5,28 +5,33 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
+from hyper_registry.model import times
 from hyper_registry.model.errors import (
     InvalidArgument,
     RegistryError,
     RevisionCompacted,
     RevisionInFuture,
     RevisionNotReached,
+    StoreLost,
 )
-from hyper_registry.registry.committer import Committer
+from hyper_registry.registry.committer import RESULT_SECONDS, Committer
 from hyper_registry.registry.compaction import compacted
 from hyper_registry.registry.feed import Feed
 from hyper_registry.registry.genesis import genesis
 from hyper_registry.registry.loader import load
 from hyper_registry.registry.mutations import Compact, Decision, WriteRequest
+from hyper_registry.registry.observing import CommitObserver
 from hyper_registry.registry.pins import Pins
 from hyper_registry.registry.view import View
+from hyper_registry.registry.wallclock import WallClock
 from hyper_registry.store.base import Store
 
 _SWEEP_SECONDS = 60.0
+_VERIFY_SECONDS = 1.0
 _SWEEP_LEAST = 100
 _SLICE = 5_000
 _REORGANISE_SHARE = 0.2
@@ -48,11 +53,20 @@ class Retention:
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """At which revision to read: 0 where a request did not say."""
+    """At which revision to read: 0 where a request did not say.
+
+    `at_time` is microseconds since 1970, None where a request did not say; never together with
+    `at_revision`.
+    """
 
     at_revision: int = 0
     min_revision: int = 0
     stale_ok: bool = False
+    at_time: int | None = None
+
+    def of_token(self) -> ReadOptions:
+        """What is left of them for a page whose token has the revision of the first page."""
+        return replace(self, at_revision=min(0, self.at_revision), at_time=None)
 
 
 class Engine:
@@ -64,14 +78,18 @@ class Engine:
         retention: Retention | None = None,
         feed_window_bytes: int = 64 << 20,
         clock: Callable[[], int] = time.time_ns,
+        steady: Callable[[], int] = time.monotonic_ns,
+        observer: CommitObserver | None = None,
     ) -> None:
         self.store = store
+        self._lost: StoreLost | None = None
+        self._is_lost = asyncio.Event()
         self.view = View()
         self.feed = Feed(store, feed_window_bytes)
-        self.committer = Committer(store, self.view, self.feed, clock)
+        self._clock = WallClock(clock, steady)
+        self.committer = Committer(store, self.view, self.feed, self._clock, observer)
         self.pins = Pins(time.monotonic)
         self._retention = retention or Retention()
-        self._clock = clock
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -79,7 +97,7 @@ class Engine:
         await self.store.open()
         snapshot = await self.store.snapshot()
         try:
-            head = await load(self.view, snapshot)
+            head = await load(self.view, snapshot, self.feed.lineage)
         finally:
             await snapshot.aclose()
         self.committer.start(head)
@@ -87,6 +105,7 @@ class Engine:
         self._tasks = [
             asyncio.create_task(self.committer.run(), name="committer"),
             asyncio.create_task(self._sweep(), name="sweeper"),
+            asyncio.create_task(self._watch_store(), name="store-watcher"),
         ]
         if head.revision == 0:
             await self.committer.submit(genesis())
@@ -96,15 +115,19 @@ class Engine:
         self.feed.close()
         await self.committer.aclose()
         if self._tasks:
-            committing, sweeping = self._tasks
-            sweeping.cancel()
-            await asyncio.gather(committing, sweeping, return_exceptions=True)
+            for task in self._tasks[1:]:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.store.aclose()
 
     @property
     def epoch(self) -> str:
         """The identity of this history."""
         return self.committer.head.epoch
+
+    def lineage(self, revision: int) -> str:
+        """What names this history up to a revision: another one has another name there."""
+        return f"{self.epoch}:{self.feed.lineage.mark(revision)}"
 
     def readable(self, revision: int) -> bool:
         """Whether this revision can be read now."""
@@ -122,6 +145,8 @@ class Engine:
             raise InvalidArgument.of(field, "0 or more")
         if options.min_revision > view.visible:
             await self._reach(options.min_revision, seconds)
+        if options.at_time is not None:
+            return await self.revision_at_time(options.at_time)
         revision = options.at_revision
         if not revision:
             return view.visible
@@ -129,6 +154,28 @@ class Engine:
             raise RevisionInFuture(revision, view.visible)
         if not self.readable(revision):
             raise RevisionCompacted(revision, view.floor)
+        return revision
+
+    def now(self) -> int:
+        """The time that has come, in microseconds since 1970; not behind that of the log."""
+        return max(self._clock.micros(), self.committer.head.time)
+
+    async def revision_at_time(self, time: int) -> int:
+        """The revision that was current at a time, in microseconds since 1970.
+
+        That is the last one that was committed at or before it, and stays so; before the first it
+        is 0, with nothing in it. Raises RevisionInFuture if the time has not come, and
+        RevisionCompacted if that revision can be read no more.
+        """
+        now = self.now()
+        if time > now:
+            raise RevisionInFuture(times.shown(time), times.shown(now))
+        if time >= self.committer.head.time:
+            await self.committer.close_time(time)
+        head = self.committer.head
+        revision = head.revision if time >= head.time else await self.store.revision_at(time)
+        if revision is None or not self.readable(revision):
+            raise RevisionCompacted(times.shown(time), self.view.floor)
         return revision
 
     async def compact(self, floor: int, actor: str, request_id: str) -> int:
@@ -144,10 +191,18 @@ class Engine:
         await self._reorganise()
         return int(revision)
 
+    async def floor_since(self, time: int) -> int:
+        """The floor that keeps everything since a time. Raises RevisionInFuture."""
+        now = self.now()
+        if time > now:
+            raise RevisionInFuture(times.shown(time), times.shown(now))
+        found = await self.store.revision_at(time)
+        return self.view.floor if found is None else max(self.view.floor, found)
+
     async def floor_keeping(self, seconds: float) -> int:
-        """The floor that keeps everything of the last `seconds`."""
-        micros = max(0, self._clock() // 1000 - round(seconds * 1_000_000))
-        return max(self.view.floor, await self.store.revision_at(micros))
+        """The floor that keeps everything of the last `seconds`, wherever the clock was set."""
+        now = self._clock.cautious(seconds)
+        return await self.floor_since(max(0, now - round(seconds * 1_000_000)))
 
     async def retained_floor(self) -> int:
         """The floor that compaction by itself would set now."""
@@ -161,6 +216,29 @@ class Engine:
                 await self.feed.beyond(revision - 1)
         except TimeoutError:
             raise RevisionNotReached(revision, self.view.visible) from None
+
+    async def until_lost(self) -> StoreLost:
+        """Returns when the store is no longer the one that the view is of.
+
+        What is read then may be lost, so there is nothing but to close.
+        """
+        await self._is_lost.wait()
+        assert self._lost is not None
+        return self._lost
+
+    async def _watch_store(self) -> None:
+        while not self._is_lost.is_set():
+            await asyncio.sleep(_VERIFY_SECONDS)
+            try:
+                if self.committer.lost is not None:
+                    raise self.committer.lost
+                await self.store.verify()
+            except StoreLost as error:
+                _log.error("store_lost", error=error.message)
+                self._lost = error
+                self._is_lost.set()
+            except RegistryError as error:
+                _log.warning("store_not_verified", error=error.message)
 
     async def _sweep(self) -> None:
         while True:
@@ -180,11 +258,13 @@ class Engine:
 
     async def _forget(self) -> None:
         """Deletes what is no longer needed, in slices, so that writers get their turn between."""
-        floor, now = self.pins.oldest(self.view.floor), self._clock() // 1000
+        floor = self.pins.oldest(self.view.floor)
+        now = self._clock.cautious(RESULT_SECONDS)
         while await self.store.trim(floor, _SLICE):
             pass
         while await self.store.forget_results(now, _SLICE):
             pass
+        self.feed.lineage.forget(floor)
 
     async def _reorganise(self) -> None:
         """Drops from memory what can be read no more, when it is much. Writers wait meanwhile."""

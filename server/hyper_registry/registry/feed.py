@@ -13,6 +13,7 @@ from itertools import islice
 
 from hyper_registry.model.errors import NotServing, RevisionCompacted
 from hyper_registry.model.revision import Change, Commit, Position
+from hyper_registry.registry.lineage import Lineage
 from hyper_registry.store.base import Store
 
 Part = tuple[Commit, int]
@@ -23,7 +24,8 @@ class Feed:
     """Follows one registry's log.
 
     `revision` is the newest that followers may see. The newest commits, `window_bytes` of them at
-    most, stay in memory, so that followers who keep up never reach the store.
+    most, stay in memory, so that followers who keep up never reach the store. `lineage` knows all
+    revisions up to the newest; whoever calls `start` has filled it up to there.
     """
 
     def __init__(self, store: Store, window_bytes: int = 64 << 20) -> None:
@@ -35,6 +37,7 @@ class Feed:
         self._closed = False
         self.revision = 0
         self.floor = 0
+        self.lineage = Lineage()
 
     def start(self, revision: int, floor: int) -> None:
         """Says where the log stands; nothing of it is in memory yet."""
@@ -49,6 +52,7 @@ class Feed:
             self._bytes += _weight(commit)
         while self._bytes > self._limit and len(self._window) > 1:
             self._bytes -= _weight(self._window.popleft())
+        self.lineage.extend(commit.hash for commit in commits)
         self.revision = commits[-1].revision
         self._wake()
 

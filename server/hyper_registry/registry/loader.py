@@ -12,14 +12,17 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import ParamSpec
 
 import numpy as np
 import orjson
 from sortedcontainers import SortedList
 
+from hyper_registry.model.errors import StoreUnavailable
 from hyper_registry.model.revision import INDEX_BITS, Action, Commit, Head, Kind
 from hyper_registry.registry import codec
 from hyper_registry.registry.columns import Ints
+from hyper_registry.registry.lineage import Lineage
 from hyper_registry.registry.table import SIZE_CODES, Table, frame
 from hyper_registry.registry.view import (
     View,
@@ -29,6 +32,9 @@ from hyper_registry.registry.view import (
     relationship_codes,
 )
 from hyper_registry.store.base import EntityColumns, RelationshipColumns, Snapshot
+from hyper_registry.store.rules import LogCheck
+
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +59,35 @@ class _Past:
         return deque(sorted(self.ended, key=lambda dead: dead.ordinal))
 
 
-async def load(view: View, snapshot: Snapshot) -> Head:
-    """Fills an empty view with what the snapshot holds; answers its head."""
+async def load(view: View, snapshot: Snapshot, lineage: Lineage) -> Head:
+    """Fills an empty view, and a lineage, with what the snapshot holds; answers its head.
+
+    Raises StoreUnavailable if that is damaged.
+    """
     head = snapshot.head
     past = {Kind.ENTITY: _Past(), Kind.RELATIONSHIP: _Past()}
+    log = LogCheck(head)
+    lineage.start(head.floor, await snapshot.hash_at_floor())
     async for commits in snapshot.commits(head.floor):
+        _check(log.follow, commits)
+        lineage.extend(commit.hash for commit in commits)
         _collect(commits, past)
         await asyncio.sleep(0)
+    _check(log.end)
     await _load_entities(view, snapshot, past[Kind.ENTITY])
     await _load_relationships(view, snapshot, past[Kind.RELATIONSHIP])
     view.floor = head.floor
     view.publish(head.revision)
     return head
+
+
+def _check(check: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+    try:
+        check(*args, **kwargs)
+    except ValueError as error:
+        raise StoreUnavailable(
+            f"the log is not whole ({error}): restore the registry from a backup"
+        ) from error
 
 
 def _collect(commits: Sequence[Commit], past: dict[Kind, _Past]) -> None:

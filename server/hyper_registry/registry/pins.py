@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 PIN_SECONDS = 60.0
 """How long a page token keeps its revision readable."""
@@ -47,3 +48,37 @@ class Pins:
         now = self._clock()
         self._until = {r: until for r, until in self._until.items() if until > now}
         return min([default, *self._until, *self._held.values()])
+
+
+class Holding:
+    """Keeps the revision that a stream needs readable, one at a time, for `seconds` at most.
+
+    It belongs to an event loop. A revision that is gone must not be held: it would look as if it
+    could be read.
+    """
+
+    def __init__(self, pins: Pins, seconds: float) -> None:
+        self._pins = pins
+        self._seconds = seconds
+        self._pin = ExitStack()
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_active(self) -> bool:
+        """Whether a revision is kept, and not for too long yet."""
+        return self._timer is not None
+
+    def move(self, revision: int) -> None:
+        """Keeps this revision, from now on, in place of the one before."""
+        pin = ExitStack()
+        pin.enter_context(self._pins.hold(revision))
+        self.close()
+        self._pin = pin
+        self._timer = asyncio.get_running_loop().call_later(self._seconds, self.close)
+
+    def close(self) -> None:
+        """Keeps nothing."""
+        self._pin.close()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -93,6 +93,10 @@ class Table:
         """The place of a row in the order of creation."""
         return self.rows.cells[row * ROW_WIDTH + ORDINAL]
 
+    def size(self, slot: int) -> int:
+        """How many bytes the framed record has."""
+        return self.slots.cells[slot * SLOT_WIDTH + SIZE_CODES] >> 32
+
     def framed(self, slot: int) -> bytes:
         """The record as an element of a repeated field: tag, length, message."""
         base = slot * SLOT_WIDTH

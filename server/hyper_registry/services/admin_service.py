@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import aclosing
 
+import psutil
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from hyper_registry import __version__
 from hyper_registry.model.entity import Health, Status
-from hyper_registry.model.errors import InvalidArgument
+from hyper_registry.model.errors import InvalidArgument, TooManyStreams
 from hyper_registry.registry.engine import Engine
-from hyper_registry.services.calls import Answer, Call
+from hyper_registry.services.calls import Answer, Call, Stream, micros
+from hyper_registry.store.backup import written
+from hyper_registry.watch.hub import WatchStatistics
 from ose.registry.v1 import admin_service_pb2 as api
+
+MAX_BACKUPS = 4
+"""How many backups may be under way: each has a snapshot of the store open until it is taken."""
 
 
 class AdminService:
-    """Serves `ose.registry.v1.AdminService`. `watchers` tells how many streams are open."""
+    """Serves `ose.registry.v1.AdminService`. `watching` tells how watching goes."""
 
     descriptor = api.DESCRIPTOR.services_by_name["AdminService"]
 
-    def __init__(self, engine: Engine, watchers: Callable[[], int]) -> None:
+    def __init__(self, engine: Engine, watching: Callable[[], WatchStatistics]) -> None:
         self._engine = engine
-        self._watchers = watchers
+        self._watching = watching
+        self._backups = 0
+        self._process = psutil.Process()
         self._started = Timestamp(seconds=int(time.time()))
 
     async def get_statistics(self, _request: api.GetStatisticsRequest, _call: Call) -> Answer:
@@ -30,6 +39,7 @@ class AdminService:
         engine, view = self._engine, self._engine.view
         counts, generation = view.counts, view.generation
         tables = (generation.entities, generation.relationships)
+        watching = self._watching()
         return api.GetStatisticsResponse(
             revision=view.visible,
             compacted_revision=view.floor,
@@ -48,7 +58,9 @@ class AdminService:
             versions_held=sum(table.slots.length for table in tables),
             record_bytes=sum(table.arena.length for table in tables),
             store_bytes=await engine.store.size(),
-            watchers=self._watchers(),
+            watchers=watching.watches,
+            watch_lag=watching.lag,
+            memory_bytes=self._process.memory_info().rss,
             epoch=engine.epoch,
             started_at=self._started,
             server_version=__version__,
@@ -61,6 +73,21 @@ class AdminService:
         revision = await self._engine.compact(floor, call.actor, call.request_id)
         return api.CompactResponse(compacted_revision=self._engine.view.floor, revision=revision)
 
+    async def backup(self, _request: api.BackupRequest, _call: Call) -> Stream:
+        """Sends everything as one file, of the revision that is current when it begins."""
+        if self._backups >= MAX_BACKUPS:
+            raise TooManyStreams("max_backups", MAX_BACKUPS)
+        self._backups += 1
+        try:
+            async with (
+                aclosing(await self._engine.store.snapshot()) as snapshot,
+                aclosing(written(snapshot)) as pieces,
+            ):
+                async for piece in pieces:
+                    yield api.BackupResponse(data=piece, revision=snapshot.head.revision)
+        finally:
+            self._backups -= 1
+
     async def _floor(self, request: api.CompactRequest) -> int:
         match request.WhichOneof("keep"):
             case "revision":
@@ -72,5 +99,7 @@ class AdminService:
                 if age < 0:
                     raise InvalidArgument.of("age", "not negative")
                 return await self._engine.floor_keeping(age)
+            case "time":
+                return await self._engine.floor_since(micros("time", request.time))
             case _:
                 return await self._engine.retained_floor()

@@ -6,10 +6,12 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Protocol
+from typing import Literal, Protocol
 
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
+from hyper_registry.model import times
 from hyper_registry.model.errors import InvalidArgument
 from hyper_registry.model.rules import MAX_IDEMPOTENCY_KEY, is_text, shown
 from hyper_registry.registry.engine import ReadOptions
@@ -49,10 +51,23 @@ class _Reading(Protocol):
     min_revision: int
     stale_ok: bool
 
+    @property
+    def at_time(self) -> Timestamp: ...
+
+    def HasField(self, field: Literal["at_time"], /) -> bool: ...
+
 
 def read_options(request: _Reading) -> ReadOptions:
-    """The read options of a request that has them."""
-    return ReadOptions(request.at_revision, request.min_revision, request.stale_ok)
+    """The read options of a request that has them. Raises InvalidArgument."""
+    at_time = micros("at_time", request.at_time) if request.HasField("at_time") else None
+    if at_time is not None and request.at_revision:
+        raise InvalidArgument.of("at_time", "not together with at_revision")
+    return ReadOptions(request.at_revision, request.min_revision, request.stale_ok, at_time)
+
+
+def micros(field: str, time: Timestamp) -> int:
+    """A time in a request's field, as microseconds since 1970. Raises InvalidArgument."""
+    return times.micros(field, time.seconds, time.nanos)
 
 
 def result_key(call: Call, key: str) -> ResultKey | None:

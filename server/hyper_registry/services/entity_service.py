@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
+
 from hyper_registry.model.errors import EntityNotFound, InvalidArgument, LimitExceeded
 from hyper_registry.query.filters import LISTING_NAMES, EntityFilter
+from hyper_registry.query.history import entity_history
 from hyper_registry.query.listing import EntityQuestion, Window, list_entities
 from hyper_registry.query.ordering import Order
 from hyper_registry.registry.engine import Engine
 from hyper_registry.registry.mutations import CreateEntity, Decision
 from hyper_registry.services import parsing
 from hyper_registry.services.calls import Answer, Call, read_options
+from hyper_registry.services.methods import looks
 from hyper_registry.services.writing import record, write
 from ose.registry.v1 import entity_service_pb2 as api
 
@@ -31,6 +35,7 @@ class EntityService:
         entity = parsing.nested("entity", parsing.new_entity, request.entity)
         return await write(self._engine, request, [CreateEntity(entity)], record, call)
 
+    @looks
     async def get_entity(self, request: api.GetEntityRequest, call: Call) -> Answer:
         """Answers one entity."""
         parsing.resource_id("id", request.id)
@@ -49,13 +54,16 @@ class EntityService:
             feature=request.feature,
             labels=request.labels,
             name_prefix=request.name_prefix,
+            filter=request.filter,
             names=LISTING_NAMES,
+            now=time.time_ns(),
         )
         question = EntityQuestion(condition, Order.parse(request.order_by))
+        options = read_options(request)
         window = Window.parse(
-            request.limit, request.offset, request.page_token, request.at_revision
+            request.limit, request.offset, request.page_token, options.at_revision, options.at_time
         )
-        revision = await self._engine.read_revision(read_options(request), call.remaining())
+        revision = await self._engine.read_revision(options, call.remaining())
         page = await list_entities(self._engine, question, window, revision)
         rest = api.ListEntitiesResponse(
             revision=page.revision, next_page_token=page.next_page_token
@@ -76,6 +84,26 @@ class EntityService:
         )
         return await write(self._engine, request, [mutation], _deletion, call)
 
+    async def list_entity_revisions(
+        self, request: api.ListEntityRevisionsRequest, call: Call
+    ) -> Answer:
+        """Lists the versions of an entity, newest first, with who made them."""
+        parsing.resource_id("id", request.id)
+        options = read_options(request)
+        window = Window.parse(
+            request.limit, 0, request.page_token, options.at_revision, options.at_time
+        )
+        engine = self._engine
+        revision = await engine.read_revision(options, call.remaining())
+        page = await entity_history(engine, engine.store, request.id, window, revision)
+        return api.ListEntityRevisionsResponse(
+            revisions=page.revisions,
+            revision=page.revision,
+            next_page_token=page.next_page_token,
+            oldest_revision=page.oldest_revision,
+        )
+
+    @looks
     async def batch_get_entities(self, request: api.BatchGetEntitiesRequest, call: Call) -> Answer:
         """Answers many entities of one revision."""
         if not request.ids:

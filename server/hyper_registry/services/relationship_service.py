@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from hyper_registry.model.errors import RelationshipNotFound
 from hyper_registry.query.filters import RelationshipFilter
 from hyper_registry.query.listing import Window, list_relationships
@@ -9,6 +11,7 @@ from hyper_registry.registry.engine import Engine
 from hyper_registry.registry.mutations import CreateRelationship, Decision
 from hyper_registry.services import parsing
 from hyper_registry.services.calls import Answer, Call, read_options
+from hyper_registry.services.methods import looks
 from hyper_registry.services.writing import record, write
 from ose.registry.v1 import relationship_service_pb2 as api
 
@@ -31,6 +34,7 @@ class RelationshipService:
         value = parsing.nested("relationship", parsing.new_relationship, request.relationship)
         return await write(self._engine, request, [CreateRelationship(value)], record, call)
 
+    @looks
     async def get_relationship(self, request: api.GetRelationshipRequest, call: Call) -> Answer:
         """Answers one relationship."""
         parsing.resource_id("id", request.id)
@@ -47,12 +51,15 @@ class RelationshipService:
             source_ids=_one(request.source_id),
             target_ids=_one(request.target_id),
             entity_ids=_one(request.entity_id),
+            filter=request.filter,
             names={name: name.removesuffix("s") for name in _ENDS},
+            now=time.time_ns(),
         )
+        options = read_options(request)
         window = Window.parse(
-            request.limit, request.offset, request.page_token, request.at_revision
+            request.limit, request.offset, request.page_token, options.at_revision, options.at_time
         )
-        revision = await self._engine.read_revision(read_options(request), call.remaining())
+        revision = await self._engine.read_revision(options, call.remaining())
         page = await list_relationships(self._engine, condition, window, revision)
         rest = api.ListRelationshipsResponse(
             revision=page.revision, next_page_token=page.next_page_token

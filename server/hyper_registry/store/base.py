@@ -8,13 +8,13 @@ own.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from hyper_registry.model.entity import Entity
 from hyper_registry.model.relationship import Relationship
-from hyper_registry.model.revision import Commit, Head, Position
+from hyper_registry.model.revision import Commit, Head, Header, Position
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +82,20 @@ class Batch:
     deleted_entities: Sequence[str] = ()
     relationships: Sequence[RelationshipRow] = ()
     deleted_relationships: Sequence[str] = ()
+    results: Sequence[StoredResult] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of what a store is filled with.
+
+    Over all parts, rows are in order of creation and commits in order of revision. The first commit
+    may be that of the floor, without its changes.
+    """
+
+    entities: Sequence[EntityRow] = ()
+    relationships: Sequence[RelationshipRow] = ()
+    commits: Sequence[Commit] = ()
     results: Sequence[StoredResult] = ()
 
 
@@ -172,6 +186,19 @@ class Snapshot(ABC):
         """
 
     @abstractmethod
+    async def at_floor(self) -> Commit | None:
+        """The floor's revision without its changes; None if that is 0, or was never known here."""
+
+    async def hash_at_floor(self) -> bytes:
+        """The hash of the floor's revision; empty if that is 0, or was never known here."""
+        floor = await self.at_floor()
+        return b"" if floor is None else floor.hash
+
+    @abstractmethod
+    def results(self, chunk: int = 16_384) -> AsyncIterator[Sequence[StoredResult]]:
+        """All results, in order of their keys, in parts of at most `chunk`."""
+
+    @abstractmethod
     async def aclose(self) -> None:
         """Ends the read transaction."""
 
@@ -203,6 +230,18 @@ class Store(ABC):
         """Starts a read transaction at the current head. Raises StoreUnavailable."""
 
     @abstractmethod
+    async def fill(self, head: Head, parts: AsyncIterator[Part]) -> Head:
+        """Makes an empty store hold what another one does, durably; answers its head.
+
+        All of the parts, or nothing if anything raises. Revision, floor, time and hash become those
+        of `head`, and commits keep their hashes, so the log continues the other's chain; the epoch
+        stays the store's own, so nobody takes the one history for the other. Raises
+        StoreUnavailable if the store is not empty or cannot be written (rows that break uniqueness
+        included), StoreFull, CommitUnknown, ValueError for a log that does not lead from the floor
+        to the head, and what `parts` raises.
+        """
+
+    @abstractmethod
     async def read_log(
         self, after: Position, max_changes: int, max_bytes: int
     ) -> Sequence[tuple[Commit, int]]:
@@ -217,8 +256,19 @@ class Store(ABC):
         """
 
     @abstractmethod
-    async def revision_at(self, time: int) -> int:
-        """The last revision committed at or before this time; the floor if none is held."""
+    async def revision_at(self, time: int) -> int | None:
+        """The last revision committed at or before this time; revision 0 was always there.
+
+        None if that is below the floor, or if it may be the floor, and when that was committed was
+        never known here.
+        """
+
+    @abstractmethod
+    async def headers(self, revisions: Sequence[int]) -> Mapping[int, Header]:
+        """Who made these revisions, when and how, by revision; those that are trimmed are left out.
+
+        The header of the highest revision that has been trimmed is kept.
+        """
 
     @abstractmethod
     async def revision_keeping(self, changes: int) -> int:
@@ -228,7 +278,8 @@ class Store(ABC):
     async def trim(self, floor: int, limit: int) -> int:
         """Deletes at most `limit` changes of revisions up to `floor`; answers how many. 0: done.
 
-        A floor above the head's counts as the head's.
+        A floor above the head's counts as the head's. The header of `floor` itself is kept, since
+        it says from when on what can be read was current.
         """
 
     @abstractmethod
@@ -236,6 +287,13 @@ class Store(ABC):
         """Deletes at most `limit` results that have expired by `now`, those that did first.
 
         Answers how many. 0: done.
+        """
+
+    @abstractmethod
+    async def verify(self) -> None:
+        """Raises StoreLost if what is open is no longer what would be found by opening it now.
+
+        StoreUnavailable if that cannot be told.
         """
 
     @abstractmethod

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import uuid
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from hyper_registry.model.errors import RevisionCompacted, StoreUnavailable
-from hyper_registry.model.revision import Commit, Head, Position, ordinal_of
+from hyper_registry.model.revision import Commit, Head, Header, Position, ordinal_of
 from hyper_registry.store.base import (
     Batch,
     EntityColumns,
     EntityRow,
     KnownResults,
+    Part,
     RelationshipColumns,
     RelationshipRow,
     ResultKey,
@@ -24,7 +25,15 @@ from hyper_registry.store.base import (
     StoredResult,
     Transaction,
 )
-from hyper_registry.store.rules import check_batch, fitting, image_bytes, labels_json, with_changes
+from hyper_registry.store.rules import (
+    LogCheck,
+    check_batch,
+    check_empty,
+    fitting,
+    image_bytes,
+    labels_json,
+    with_changes,
+)
 
 R = TypeVar("R", EntityRow, RelationshipRow)
 T = TypeVar("T")
@@ -54,6 +63,13 @@ class _Table(Generic[R]):
             if key in taken or self._holders.get(key, self._id(row)) not in leaving:
                 raise StoreUnavailable(f"{key} is taken: the batch cannot be written")
             taken.add(key)
+
+    def add(self, rows: Sequence[R]) -> None:
+        """Adds rows, or raises StoreUnavailable if an id or a key is taken."""
+        if twice := [id_ for id_ in map(self._id, rows) if id_ in self.rows]:
+            raise StoreUnavailable(f"{twice[0]} is taken: the part cannot be written")
+        self.check(rows, ())
+        self.write(rows, ())
 
     def write(self, rows: Sequence[R], deleted: Sequence[str]) -> None:
         """Deletes and writes; all keys are freed before any is taken, so they may be passed on."""
@@ -87,8 +103,9 @@ def _relationships() -> _Table[RelationshipRow]:
 class MemoryDisk:
     """What a file is to other stores: it outlives the store that has it open.
 
-    `log` holds the last revisions; of the first of them `trimmed` changes are gone. `held` is
-    whether a store has it open.
+    `log` holds the last revisions; of the first of them `trimmed` changes are gone, or all, and it
+    stays for its header; in a store that was filled it may never have had any. `held` is whether a
+    store has it open.
     """
 
     head: Head = field(default_factory=_new_head)
@@ -98,6 +115,11 @@ class MemoryDisk:
     trimmed: int = 0
     results: dict[ResultKey, StoredResult] = field(default_factory=dict)
     held: bool = False
+
+    @property
+    def first(self) -> int:
+        """The first revision that the log holds, if it holds one."""
+        return self.head.revision - len(self.log) + 1
 
     def known(self, keys: Iterable[ResultKey], now: int) -> list[StoredResult]:
         """The results of these keys that have not expired."""
@@ -114,6 +136,13 @@ class MemoryDisk:
         self.results |= {result.key: result for result in batch.results}
         self.head = batch.head
 
+    def add(self, part: Part) -> None:
+        """Adds what a store is filled with, or raises StoreUnavailable if it breaks uniqueness."""
+        self.entities.add(part.entities)
+        self.relationships.add(part.relationships)
+        self.log.extend(part.commits)
+        self.results |= {result.key: result for result in part.results}
+
     def after(self, position: Position) -> Sequence[Commit]:
         """The revisions after `position.revision`.
 
@@ -122,8 +151,8 @@ class MemoryDisk:
         revision, index = position
         if revision >= self.head.revision:
             return []
-        first = revision + 1 - (self.head.revision - len(self.log) + 1)
-        if first < 0 or (first == 0 and index < self.trimmed):
+        first = revision + 1 - self.first
+        if first < 0 or (first == 0 and (index < self.trimmed or not self.log[0].changes)):
             raise RevisionCompacted(revision, self.head.floor)
         return self.log[first:]
 
@@ -168,6 +197,21 @@ class MemoryStore(Store):
         """Copies the tables; see Store."""
         return _MemorySnapshot(self._use())
 
+    async def fill(self, head: Head, parts: AsyncIterator[Part]) -> Head:
+        """See Store."""
+        async with self._writing:
+            check_empty(self._use().head)
+            filled, log = MemoryDisk(), LogCheck(head)
+            async for part in parts:
+                log.follow(part.commits)
+                filled.add(part)
+            log.end()
+            disk = self._use()
+            disk.entities, disk.relationships = filled.entities, filled.relationships
+            disk.log, disk.results = filled.log, filled.results
+            disk.head = replace(head, epoch=disk.head.epoch)
+            return disk.head
+
     async def read_log(
         self, after: Position, max_changes: int, max_bytes: int
     ) -> Sequence[tuple[Commit, int]]:
@@ -176,11 +220,23 @@ class MemoryStore(Store):
         count = fitting(_sizes(commits, after.index), max_changes, max_bytes)
         return list(_parts(commits, after.index, count))
 
-    async def revision_at(self, time: int) -> int:
+    async def revision_at(self, time: int) -> int | None:
         """See Store."""
         disk = self._use()
-        times = [commit.time for commit in disk.since_floor()]
-        return disk.head.floor + bisect_right(times, time)
+        if time >= disk.head.time:
+            return disk.head.revision
+        found = disk.first - 1 + bisect_right(disk.log, time, key=lambda commit: commit.time)
+        oldest = max(disk.head.floor, disk.first) if disk.head.floor else 0
+        return found if found >= oldest else None
+
+    async def headers(self, revisions: Sequence[int]) -> Mapping[int, Header]:
+        """See Store."""
+        disk = self._use()
+        return {
+            revision: disk.log[revision - disk.first].header
+            for revision in revisions
+            if disk.first <= revision <= disk.head.revision
+        }
 
     async def revision_keeping(self, changes: int) -> int:
         """See Store."""
@@ -196,15 +252,16 @@ class MemoryStore(Store):
     async def trim(self, floor: int, limit: int) -> int:
         """See Store."""
         disk = self._use()
-        room, whole = limit, 0
+        floor, room, whole = min(floor, disk.head.floor), limit, 0
         for commit in disk.log:
-            if room == 0 or commit.revision > min(floor, disk.head.floor):
+            if commit.revision > floor:
                 break
             deleted = min(room, len(commit.changes) - disk.trimmed)
             room -= deleted
             disk.trimmed += deleted
-            if disk.trimmed == len(commit.changes):
-                whole, disk.trimmed = whole + 1, 0
+            if disk.trimmed < len(commit.changes) or commit.revision == floor:
+                break
+            whole, disk.trimmed = whole + 1, 0
         del disk.log[:whole]
         return limit - room
 
@@ -216,6 +273,10 @@ class MemoryStore(Store):
         for result in expired[:limit]:
             del disk.results[result.key]
         return len(expired[:limit])
+
+    async def verify(self) -> None:
+        """Memory is not replaced; see Store."""
+        self._use()
 
     async def size(self) -> int:
         """Answers 0; see Store."""
@@ -260,6 +321,7 @@ class _MemorySnapshot(Snapshot):
         self.head = disk.head
         self._entities = list(disk.entities.rows.values())
         self._relationships = list(disk.relationships.rows.values())
+        self._results = list(disk.results.values())
         self._disk = replace(disk, log=list(disk.log))
         self._closed = False
 
@@ -285,6 +347,18 @@ class _MemorySnapshot(Snapshot):
         self._check_open()
         for commits in _chunks(self._disk.after(Position(after)), _COMMITS_AT_ONCE):
             yield commits
+
+    async def at_floor(self) -> Commit | None:
+        self._check_open()
+        disk = self._disk
+        place = disk.head.floor - disk.first
+        return replace(disk.log[place], changes=()) if 0 <= place < len(disk.log) else None
+
+    async def results(self, chunk: int = 16_384) -> AsyncIterator[Sequence[StoredResult]]:
+        self._check_open()
+        self._results.sort(key=lambda found: (found.key.principal, found.key.method, found.key.key))
+        for results in _chunks(self._results, chunk):
+            yield results
 
     async def aclose(self) -> None:
         self._closed = True

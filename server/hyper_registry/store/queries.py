@@ -8,11 +8,24 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, inspect, select, tuple_, update
+from sqlalchemy import (
+    Connection,
+    case,
+    delete,
+    func,
+    insert,
+    inspect,
+    literal,
+    select,
+    tuple_,
+    update,
+)
 
 from hyper_registry.model.errors import RevisionCompacted, StoreUnavailable
-from hyper_registry.model.revision import Action, Change, Commit, Head, Kind, Position
+from hyper_registry.model.revision import Action, Change, Commit, Head, Header, Kind, Position
 from hyper_registry.store import schema
+from hyper_registry.store.base import ResultKey, StoredResult
+from hyper_registry.store.checksums import Damaged, Sums, of_change, of_values
 from hyper_registry.store.rules import fitting, image_bytes
 
 _CHANGES_AT_ONCE = 4096
@@ -22,15 +35,37 @@ revisions = schema.log_revisions.c
 changes = schema.log_changes.c
 results = schema.results.c
 
-# The order of the columns is that of `_commit` and `_change`.
+_REVISION = (
+    revisions.revision,
+    revisions.committed_at,
+    revisions.actor,
+    revisions.method,
+    revisions.request_id,
+    revisions.hash,
+    revisions.first_change,
+    revisions.checksum,
+)
+
+# The order of the columns is that of `read_head`.
+_HEAD = select(
+    head.revision,
+    head.epoch,
+    head.floor,
+    head.committed_at,
+    head.hash,
+    head.changes,
+    head.entities_sum,
+    head.relationships_sum,
+    head.commit_id,
+    head.checksum,
+)
+
+# The order of the columns is that of `_commits`.
 _LOG = (
     select(
-        revisions.revision,
-        revisions.committed_at,
-        revisions.actor,
-        revisions.method,
-        revisions.request_id,
-        revisions.hash,
+        *_REVISION,
+        changes.change,
+        changes.checksum,
         changes.idx,
         changes.kind,
         changes.action,
@@ -53,7 +88,24 @@ class HeadRow:
 
     head: Head
     changes: int
+    sums: Sums
     commit_id: str
+
+    def values(self) -> dict[str, Any]:
+        """The row's columns that change, by name."""
+        head = self.head
+        values: dict[str, Any] = {
+            "epoch": head.epoch,
+            "revision": head.revision,
+            "floor": head.floor,
+            "committed_at": head.time,
+            "hash": head.hash,
+            "changes": self.changes,
+            "entities_sum": self.sums.entities,
+            "relationships_sum": self.sums.relationships,
+            "commit_id": self.commit_id,
+        }
+        return values | {"checksum": of_values(*values.values())}
 
 
 def new_commit_id() -> str:
@@ -82,41 +134,28 @@ def create_schema(connection: Connection, views: Sequence[str]) -> None:
     schema.metadata.create_all(connection, checkfirst=False)
     for view in views:
         connection.exec_driver_sql(view)
+    epoch = uuid.uuid4().hex
+    row = HeadRow(Head(0, epoch, 0, 0, b""), 0, Sums(), new_commit_id())
     connection.execute(
         insert(schema.registry_head).values(
-            id=1,
-            schema_version=schema.SCHEMA_VERSION,
-            epoch=uuid.uuid4().hex,
-            revision=0,
-            floor=0,
-            committed_at=0,
-            hash=b"",
-            changes=0,
-            commit_id=new_commit_id(),
+            id=1, schema_version=schema.SCHEMA_VERSION, **row.values()
         )
     )
 
 
 def read_head(connection: Connection) -> HeadRow:
-    """The head."""
-    row = connection.execute(
-        select(
-            head.revision,
-            head.epoch,
-            head.floor,
-            head.committed_at,
-            head.hash,
-            head.changes,
-            head.commit_id,
-        )
-    ).one()
-    return HeadRow(Head(*row[:5]), row.changes, row.commit_id)
+    """The head. Raises Damaged."""
+    stored = connection.execute(_HEAD).one()
+    row = HeadRow(Head(*stored[:5]), stored[5], Sums(*stored[6:8]), stored[8])
+    if row.values()["checksum"] != stored[9]:
+        raise Damaged("the head of the log")
+    return row
 
 
 def renew_head(connection: Connection) -> HeadRow:
     """Reads the head and writes a new commit id: with that it is settled which commits happened."""
     row = replace(read_head(connection), commit_id=new_commit_id())
-    connection.execute(update(schema.registry_head).values(commit_id=row.commit_id))
+    connection.execute(update(schema.registry_head).values(row.values()))
     return row
 
 
@@ -131,7 +170,9 @@ def read_log(
     rows: list[Sequence[Any]] = []
     with connection.execute(limited) as cursor:
         count = fitting(_sizes(_collected(cursor.partitions(256), rows)), max_changes, max_bytes)
-    return list(_commits(rows[:count]))
+    if not count and first <= read_head(connection).changes:
+        raise Damaged("the log (changes are missing)")
+    return list(_commits(rows[:count], first))
 
 
 def all_commits(connection: Connection, after: int) -> Iterator[list[Commit]]:
@@ -145,9 +186,30 @@ def all_commits(connection: Connection, after: int) -> Iterator[list[Commit]]:
             # The last revision may go on in the next part.
             whole = next((i for i in range(len(rows), 0, -1) if rows[i - 1][0] != rows[-1][0]), 0)
             if whole:
-                yield [commit for commit, _ in _commits(rows[:whole])]
+                yield [commit for commit, _ in _commits(rows[:whole], first)]
+                first += whole
                 del rows[:whole]
-    yield [commit for commit, _ in _commits(rows)]
+    yield [commit for commit, _ in _commits(rows, first)]
+    if first + len(rows) - 1 != read_head(connection).changes:
+        raise Damaged("the log (changes are missing)")
+
+
+def all_results(connection: Connection, chunk: int) -> Iterator[list[StoredResult]]:
+    """See Snapshot.results."""
+    key = (results.principal, results.method, results.key)
+    values = (results.body_hash, results.revision, results.response, results.expires_at)
+    query = select(*key, *values, results.checksum).order_by(*key)
+    with connection.execute(query) as cursor:
+        for part in cursor.partitions(chunk):
+            yield [result_of(row) for row in part]
+
+
+def result_of(row: Sequence[Any]) -> StoredResult:
+    """The result of a row. Raises Damaged."""
+    *values, checksum = row
+    if of_values(*values) != checksum:
+        raise Damaged(f"the result of the idempotency key {values[2]!r}")
+    return StoredResult(ResultKey(*values[:3]), *values[3:])
 
 
 def _first_change(connection: Connection, after: Position) -> int | None:
@@ -180,39 +242,90 @@ def _collected(
 
 
 def _sizes(rows: Iterable[Sequence[Any]]) -> Iterator[tuple[int, int]]:
-    return ((row[0], image_bytes(row[11], row[12])) for row in rows)
+    return ((row[0], image_bytes(row[-2], row[-1])) for row in rows)
 
 
-def _commits(rows: Iterable[Sequence[Any]]) -> Iterator[tuple[Commit, int]]:
-    """Rows of `_LOG` as commits, each with the index of its first change."""
+def _commits(rows: Iterable[Sequence[Any]], first: int) -> Iterator[tuple[Commit, int]]:
+    """Rows of `_LOG` from change number `first` on, as commits, each with its first one's index.
+
+    Raises Damaged for what is not as it was written, or not all.
+    """
     for _, group in groupby(rows, lambda row: row[0]):
         parts = list(group)
-        revision, time, actor, method, request_id, hash_, index = parts[0][:7]
-        made = tuple(_change(*row[7:]) for row in parts)
-        yield Commit(revision, time, actor, method, request_id, made, hash_), index
+        revision, time, actor, method, request_id, hash_, start, _ = _intact(parts[0][:8])
+        made = tuple(_change(revision, first + n, row[8:]) for n, row in enumerate(parts))
+        if parts[0][10] != first - start:
+            raise Damaged(f"the log at revision {revision}")
+        yield Commit(revision, time, actor, method, request_id, made, hash_), first - start
+        first += len(parts)
 
 
-def _change(
-    kind: int, action: int, id_: str, ordinal: int, before: bytes | None, after: bytes | None
-) -> Change:
-    return Change(Kind(kind), Action(action), id_, ordinal, before, after)
+def _intact(row: Sequence[Any]) -> Sequence[Any]:
+    """A row of `_REVISION`, if it is as it was written."""
+    if of_values(*row[:-1]) != row[-1]:
+        raise Damaged(f"the log at revision {row[0]}")
+    return row
 
 
-def revision_at(connection: Connection, time: int) -> int:
+def _change(revision: int, expected: int, row: Sequence[Any]) -> Change:
+    number, checksum, index, kind, action, id_, ordinal, before, after = row
+    try:
+        change = Change(Kind(kind), Action(action), id_, ordinal, before, after)
+        if number == expected and of_change(revision, index, change) == checksum:
+            return change
+    except (TypeError, ValueError):
+        pass
+    raise Damaged(f"the log at revision {revision}")
+
+
+def revision_at(connection: Connection, time: int) -> int | None:
     """See Store.revision_at."""
     now = read_head(connection).head
-    # Revisions have no gaps and times increase, so that halving needs no index.
-    low, high = now.floor, now.revision
-    while low < high:
-        middle = (low + high + 1) // 2
-        found = connection.scalar(
-            select(revisions.committed_at).where(revisions.revision == middle)
+    if time >= now.time:
+        return now.revision
+    # Revisions have no gaps and times increase, so that halving needs no index. All of it is one
+    # statement: a million revisions are twenty steps.
+    below = now.floor - 1 if now.floor else 0
+    steps = select(literal(below).label("low"), literal(now.revision).label("high"))
+    search = steps.cte("search", recursive=True)
+    has_come = revisions.committed_at <= time
+    search = search.union_all(
+        select(
+            case((has_come, revisions.revision), else_=search.c.low),
+            case((has_come, search.c.high), else_=revisions.revision - 1),
         )
-        if found is not None and found <= time:
-            low = middle
-        else:
-            high = middle - 1
-    return low
+        .join_from(
+            search,
+            schema.log_revisions,
+            revisions.revision == (search.c.low + search.c.high + 1) // 2,
+        )
+        .where(search.c.low < search.c.high)
+    )
+    found: int = connection.execute(select(func.max(search.c.low))).scalar_one()
+    if found < now.floor:
+        return None
+    # Times increase, so these two show that the search was not led astray.
+    around = headers(connection, [found, found + 1])
+    before, after = around.get(found), around.get(found + 1)
+    if (before is not None and before.time > time) or (after is not None and after.time <= time):
+        raise Damaged("the log (its times do not increase)")
+    return found
+
+
+def headers(connection: Connection, wanted: Sequence[int]) -> dict[int, Header]:
+    """See Store.headers."""
+    query = select(*_REVISION).where(revisions.revision.in_(wanted))
+    return {row[0]: Header(*_intact(row)[:5]) for row in connection.execute(query)}
+
+
+def at_floor(connection: Connection) -> Commit | None:
+    """See Snapshot.at_floor."""
+    query = select(*_REVISION).where(revisions.revision == read_head(connection).head.floor)
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        return None
+    revision, time, actor, method, request_id, hash_ = _intact(row)[:6]
+    return Commit(revision, time, actor, method, request_id, (), hash_)
 
 
 def revision_keeping(connection: Connection, count: int) -> int:
@@ -236,7 +349,9 @@ def trim(connection: Connection, floor: int, limit: int) -> int:
     last = min(bound, oldest + limit - 1)
     connection.execute(delete(schema.log_changes).where(changes.change <= last))
     kept = connection.scalar(select(changes.revision).where(changes.change == last + 1))
-    connection.execute(delete(schema.log_revisions).where(revisions.revision < (kept or floor + 1)))
+    connection.execute(
+        delete(schema.log_revisions).where(revisions.revision < min(kept or floor, floor))
+    )
     return last - oldest + 1
 
 

@@ -7,7 +7,8 @@ from functools import lru_cache
 
 import orjson
 
-from hyper_registry.model.revision import Change, Commit, Head
+from hyper_registry.model.errors import StoreUnavailable
+from hyper_registry.model.revision import Change, Commit, Head, chain
 from hyper_registry.store.base import Batch
 
 
@@ -32,6 +33,49 @@ def check_batch(batch: Batch, head: Head) -> None:
             raise ValueError(f"revision {commit.revision} of {count} changes is not {expected}")
     if batch.head.revision != expected:
         raise ValueError(f"the head is {batch.head.revision}, the last revision {expected}")
+
+
+def check_empty(head: Head) -> None:
+    """Raises StoreUnavailable if the store whose head this is cannot be filled."""
+    if head.revision:
+        raise StoreUnavailable(f"it holds a registry of revision {head.revision} already")
+
+
+class LogCheck:
+    """Sees to it that the log of a store that is filled leads up to `head` without a gap.
+
+    Both methods raise ValueError.
+    """
+
+    def __init__(self, head: Head) -> None:
+        self._head = head
+        self._last: Commit | None = None
+
+    def follow(self, commits: Iterable[Commit]) -> None:
+        """Checks the next commits: their numbers, and that each hash covers the one before.
+
+        The first may be that of the floor, without its changes.
+        """
+        for commit in commits:
+            last = self._last
+            if last is None and commit.revision == self._head.floor > 0 and not commit.changes:
+                self._last = commit
+                continue
+            expected = self._head.floor + 1 if last is None else last.revision + 1
+            if commit.revision != expected or not commit.changes:
+                raise ValueError(f"the log has revision {commit.revision} in place of {expected}")
+            # What the hash of the first one covers is not held if the floor's own is not known.
+            before = b"" if expected == 1 else None if last is None else last.hash
+            if before is not None and chain(before, commit) != commit.hash:
+                raise ValueError(f"the log's hash of revision {expected} does not fit")
+            self._last = commit
+
+    def end(self) -> None:
+        """Checks that the last one was the head's."""
+        head, last = self._head, self._last
+        reached = (head.floor, head.hash) if last is None else (last.revision, last.hash)
+        if reached != (head.revision, head.hash):
+            raise ValueError(f"the log ends at revision {reached[0]}, not {head.revision}")
 
 
 def image_bytes(before: bytes | None, after: bytes | None) -> int:

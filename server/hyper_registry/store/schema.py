@@ -1,7 +1,8 @@
 """The tables, the same in every SQL database, and the SQL views.
 
 Times are microseconds since 1970, UTC. A version is '' when absent, never NULL, so that uniqueness
-holds. `labels`, `metadata` and `regions` are JSON as text.
+holds. `labels`, `metadata` and `regions` are JSON as text. `checksum` is of the row: see
+`checksums.py`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from sqlalchemy import (
 
 from hyper_registry.model.revision import INDEX_BITS, MAX_CREATE_INDEX
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 # Only INTEGER can be SQLite's rowid, and there it is 64 bits wide.
 _INT64 = BigInteger().with_variant(Integer, "sqlite")
@@ -73,6 +74,7 @@ entities = Table(
     _integer("updated_at"),
     _integer("revision"),
     _bytes("record"),
+    _integer("checksum"),
     UniqueConstraint("id", name="entities_id"),
     UniqueConstraint("type", "name", "version", name="entities_name"),
 )
@@ -93,6 +95,7 @@ relationships = Table(
     _integer("updated_at"),
     _integer("revision"),
     _bytes("record"),
+    _integer("checksum"),
     UniqueConstraint("id", name="relationships_id"),
     UniqueConstraint("source_id", "target_id", "type", name="relationships_ends"),
 )
@@ -107,6 +110,7 @@ log_revisions = Table(
     _text("request_id"),
     _bytes("hash"),
     _integer("first_change"),
+    _integer("checksum"),
 )
 
 # `change` numbers all changes of a history without a gap: a dense key is appended to, one range of
@@ -123,6 +127,7 @@ log_changes = Table(
     _integer("ordinal"),
     _bytes("before", nullable=True),
     _bytes("after", nullable=True),
+    _integer("checksum"),
 )
 
 results = Table(
@@ -135,13 +140,14 @@ results = Table(
     _integer("revision"),
     _bytes("response"),
     _integer("expires_at"),
+    _integer("checksum"),
     UniqueConstraint("principal", "method", "key", name="results_key"),
     Index("results_expiry", "expires_at"),
 )
 
 # One row. `changes` is the last number that `log_changes` used; `commit_id` is new with every
 # transaction that writes the row, so that it tells which of two commits with the same revision
-# happened.
+# happened. The sums are those of `checksums.Sums`.
 registry_head = Table(
     "registry_head",
     metadata,
@@ -153,7 +159,10 @@ registry_head = Table(
     _integer("committed_at"),
     _bytes("hash"),
     _integer("changes"),
+    _integer("entities_sum"),
+    _integer("relationships_sum"),
     _text("commit_id"),
+    _integer("checksum"),
 )
 
 SQLITE_VIEWS = (

@@ -11,27 +11,36 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from weakref import WeakSet
 
 from sqlalchemy import Connection, Engine, Select, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from hyper_registry.model.errors import CommitUnknown, RegistryError, StoreFull, StoreUnavailable
-from hyper_registry.model.revision import Commit, Head, Position
+from hyper_registry.model.errors import (
+    CommitUnknown,
+    RegistryError,
+    StoreFull,
+    StoreLost,
+    StoreUnavailable,
+)
+from hyper_registry.model.revision import Commit, Head, Header, Position
 from hyper_registry.store import queries, schema
 from hyper_registry.store.base import (
     Batch,
     EntityColumns,
+    Part,
     RelationshipColumns,
     Snapshot,
     Store,
+    StoredResult,
     Transaction,
 )
+from hyper_registry.store.checksums import Damaged, RowCheck, Sums
 from hyper_registry.store.queries import HeadRow
-from hyper_registry.store.rules import check_batch
+from hyper_registry.store.rules import LogCheck, check_batch, check_empty
 from hyper_registry.store.threads import Worker
 
 P = ParamSpec("P")
@@ -43,7 +52,8 @@ _ROWS_AT_ONCE = 512
 _entity = schema.entities.c
 _relationship = schema.relationships.c
 
-# The order of the columns is that of EntityColumns and RelationshipColumns.
+
+# The order of the columns is that of EntityColumns and RelationshipColumns; the checksum is last.
 _ENTITIES = select(
     _entity.id,
     _entity.type,
@@ -56,6 +66,7 @@ _ENTITIES = select(
     _entity.revision,
     _entity.ordinal,
     _entity.record,
+    _entity.checksum,
 ).order_by(_entity.ordinal)
 
 _RELATIONSHIPS = select(
@@ -67,7 +78,18 @@ _RELATIONSHIPS = select(
     _relationship.revision,
     _relationship.ordinal,
     _relationship.record,
+    _relationship.checksum,
 ).order_by(_relationship.ordinal)
+
+
+class Filling(Protocol):
+    """A transaction, in the writer's thread, that fills an empty registry."""
+
+    def add(self, part: Part) -> None:
+        """Writes a part. Raises what the driver raises."""
+
+    def finish(self, head: Head) -> HeadRow:
+        """Writes the head, with the epoch that is there; answers the row. Raises likewise."""
 
 
 class SqlStore(Store):
@@ -108,7 +130,7 @@ class SqlStore(Store):
 
     @abstractmethod
     def translate(self, error: Exception) -> RegistryError:
-        """StoreFull, or StoreUnavailable with what is wrong and where."""
+        """StoreFull, or StoreUnavailable with what is wrong and where; also of Damaged."""
 
     @abstractmethod
     def write(self, connection: Connection, known: HeadRow, batch: Batch, now: int) -> HeadRow:
@@ -119,18 +141,26 @@ class SqlStore(Store):
         """
 
     @abstractmethod
+    def begin_filling(self, connection: Connection, known: HeadRow) -> Filling:
+        """Begins a transaction that fills the registry, whose head is `known`."""
+
+    @abstractmethod
     def commit(self, connection: Connection) -> None:
-        """Commits what `write` wrote."""
+        """Commits what `write` or a Filling wrote."""
 
     @abstractmethod
     def rollback(self, connection: Connection) -> None:
-        """Takes back what `write` wrote, if its transaction is open."""
+        """Takes back what `write` or a Filling wrote, if its transaction is open."""
 
     def maintain(self) -> None:
         """Is called after every commit, to wake what need not hold up the next. Raises nothing."""
 
     def settle_down(self) -> None:
         """Ends what `configure` has begun, before the writer's connection closes."""
+
+    @abstractmethod
+    def check_place(self) -> None:
+        """Raises StoreLost if what is open is not what its name leads to. Called often."""
 
     @abstractmethod
     def measure(self) -> int:
@@ -171,15 +201,35 @@ class SqlStore(Store):
         await snapshot.start()
         return snapshot
 
+    async def fill(self, head: Head, parts: AsyncIterator[Part]) -> Head:
+        """See Store."""
+        async with self._writing:
+            writer, log = _running(self._writer), LogCheck(head)
+            try:
+                filling = await writer.run(self._begin_filling)
+                async for part in parts:
+                    log.follow(part.commits)
+                    await writer.run(self._add, filling, part)
+                log.end()
+                return await writer.run(self._end_filling, filling, head)
+            except BaseException as error:
+                # Whatever of it still runs in the thread comes before.
+                await _finished(writer.submit(self._undo, error))
+                raise
+
     async def read_log(
         self, after: Position, max_changes: int, max_bytes: int
     ) -> Sequence[tuple[Commit, int]]:
         """See Store."""
         return await self._read(queries.read_log, after, max_changes, max_bytes)
 
-    async def revision_at(self, time: int) -> int:
+    async def revision_at(self, time: int) -> int | None:
         """See Store."""
         return await self._read(queries.revision_at, time)
+
+    async def headers(self, revisions: Sequence[int]) -> Mapping[int, Header]:
+        """See Store."""
+        return await self._read(queries.headers, revisions)
 
     async def revision_keeping(self, changes: int) -> int:
         """See Store."""
@@ -192,6 +242,11 @@ class SqlStore(Store):
     async def forget_results(self, now: int, limit: int) -> int:
         """See Store."""
         return await self._clean(queries.forget_results, now, limit)
+
+    async def verify(self) -> None:
+        """See Store."""
+        known = self._known
+        await _running(self._reader).run(self._verify, known)
 
     async def size(self) -> int:
         """See Store."""
@@ -260,6 +315,9 @@ class SqlStore(Store):
                 self._connection = self.engine(writes=True).connect()
                 with self._connection.begin():
                     return queries.renew_head(self._connection)
+        except StoreUnavailable:
+            self._discard()
+            raise
         except RegistryError as error:
             self._discard()
             raise StoreUnavailable(error.message) from error
@@ -269,6 +327,7 @@ class SqlStore(Store):
         if self._connection is None:
             raise StoreUnavailable("the store is closed; nothing was written")
         try:
+            self.check_place()
             with self.translated():
                 written = self.write(self._connection, known, batch, now)
         except BaseException as error:
@@ -282,6 +341,8 @@ class SqlStore(Store):
         try:
             with self.translated():
                 self.commit(connection)
+            # What is not in the file that will be opened next time is not committed.
+            self.check_place()
         except StoreFull as error:
             # Known, unlike all else: if a page did not fit, the last one, which makes the others
             # count, was not written. Should that ever be wrong, the next commit sees that the head
@@ -291,6 +352,27 @@ class SqlStore(Store):
         except BaseException as error:
             self._discard()
             raise CommitUnknown from error
+
+    def _begin_filling(self) -> Filling:
+        if self._known is None:
+            self._known = self._settle()
+        check_empty(self._known.head)
+        assert self._connection is not None
+        with self.translated():
+            return self.begin_filling(self._connection, self._known)
+
+    def _add(self, filling: Filling, part: Part) -> None:
+        with self.translated():
+            filling.add(part)
+
+    def _end_filling(self, filling: Filling, head: Head) -> Head:
+        assert self._connection is not None
+        with self.translated():
+            written = filling.finish(head)
+        self._conclude(self._connection)
+        self._known = written
+        self.maintain()
+        return written.head
 
     def _undo(self, error: BaseException) -> None:
         """Takes an open transaction back; a connection that may be broken is not used again."""
@@ -342,6 +424,18 @@ class SqlStore(Store):
             self._close_reader()
             raise
 
+    def _verify(self, known: HeadRow | None) -> None:
+        self.check_place()
+        # A new connection remembers nothing of what was in the store before.
+        with self.translated(), self.engine(writes=False).connect() as connection:
+            found = queries.read_head(connection).head
+        if known is not None and (
+            found.epoch != known.head.epoch
+            or found.revision < known.head.revision
+            or (found.revision == known.head.revision and found.hash != known.head.hash)
+        ):
+            raise StoreLost("the store has been set back to an older state while it was open")
+
     def _close_reader(self) -> None:
         connection, self._reading = self._reading, None
         _close(connection, self.driver_errors)
@@ -356,6 +450,8 @@ class SqlStore(Store):
         except SQLAlchemyError as error:
             cause = getattr(error, "orig", None)
             raise self.translate(cause if isinstance(cause, Exception) else error) from error
+        except Damaged as error:
+            raise self.translate(error) from error
         except self.driver_errors as error:
             raise self.translate(error) from error
 
@@ -396,7 +492,11 @@ class SqlSnapshot(Snapshot):
     def __init__(self, store: SqlStore) -> None:
         self._store = store
         self._worker = Worker("store-snapshot")
+        self._sums = Sums()
         self._connection: Connection | None = None
+        # What reads, to be closed before the connection, in its thread: who is interrupted leaves
+        # it half read, and a cursor that is open keeps the file open.
+        self._readers: list[Any] = []
         self._open = True
 
     async def start(self) -> None:
@@ -409,19 +509,31 @@ class SqlSnapshot(Snapshot):
 
     async def entities(self, chunk: int = 16_384) -> AsyncIterator[EntityColumns]:
         """See Snapshot."""
-        async for columns in self._columns(_ENTITIES, chunk):
+        check = RowCheck("entity", EntityColumns, self._sums.entities)
+        async for columns in self._columns(_ENTITIES, chunk, check):
             yield EntityColumns(*columns)
 
     async def relationships(self, chunk: int = 16_384) -> AsyncIterator[RelationshipColumns]:
         """See Snapshot."""
-        async for columns in self._columns(_RELATIONSHIPS, chunk):
+        check = RowCheck("relationship", RelationshipColumns, self._sums.relationships)
+        async for columns in self._columns(_RELATIONSHIPS, chunk, check):
             yield RelationshipColumns(*columns)
 
     async def commits(self, after: int) -> AsyncIterator[Sequence[Commit]]:
         """See Snapshot."""
-        parts = queries.all_commits(self._use(), after)
+        parts = self._reader(queries.all_commits(self._use(), after))
         while commits := await self._worker.run(self._next, parts):
             yield commits
+
+    async def at_floor(self) -> Commit | None:
+        """See Snapshot."""
+        return await self._worker.run(self._at_floor)
+
+    async def results(self, chunk: int = 16_384) -> AsyncIterator[Sequence[StoredResult]]:
+        """See Snapshot."""
+        parts = self._reader(queries.all_results(self._use(), chunk))
+        while results := await self._worker.run(self._next, parts):
+            yield results
 
     async def aclose(self) -> None:
         """See Snapshot."""
@@ -429,31 +541,45 @@ class SqlSnapshot(Snapshot):
             self._open = False
             await self._worker.stop(self._close)
 
-    async def _columns(self, query: Select[Any], chunk: int) -> AsyncIterator[list[list[Any]]]:
+    async def _columns(
+        self, query: Select[Any], chunk: int, check: RowCheck
+    ) -> AsyncIterator[list[list[Any]]]:
         cursor = await self._worker.run(self._execute, query)
-        while columns := await self._worker.run(self._fetch, cursor, chunk):
+        while columns := await self._worker.run(self._fetch, cursor, chunk, check):
             yield columns
+        with self._store.translated():
+            check.end()
 
     def _use(self) -> Connection:
         if self._connection is None:
             raise StoreUnavailable("the snapshot is closed")
         return self._connection
 
+    def _reader(self, reader: T) -> T:
+        self._readers.append(reader)
+        return reader
+
     def _begin(self) -> Head:
         with self._store.translated():
             self._connection = self._store.engine(writes=False).connect()
             self._connection.begin()
-            return queries.read_head(self._connection).head
+            row = queries.read_head(self._connection)
+            self._sums = row.sums
+            return row.head
+
+    def _at_floor(self) -> Commit | None:
+        with self._store.translated():
+            return queries.at_floor(self._use())
 
     def _execute(self, query: Select[Any]) -> Any:
         # The driver's own cursor: rows of SQLAlchemy's would be a third of the time of a start.
         with self._store.translated():
-            cursor = self._use().connection.cursor()
+            cursor = self._reader(self._use().connection.cursor())
             cursor.execute(str(query.compile(dialect=self._use().dialect)))
             return cursor
 
-    def _fetch(self, cursor: Any, chunk: int) -> list[list[Any]]:
-        """The next rows by columns; no columns, if there are none."""
+    def _fetch(self, cursor: Any, chunk: int, check: RowCheck) -> list[list[Any]]:
+        """The next rows by columns, when they are checked; no columns, if there are none."""
         columns: list[list[Any]] = []
         left = chunk
         with self._store.translated():
@@ -465,13 +591,20 @@ class SqlSnapshot(Snapshot):
                         column += part
                 else:
                     columns = [list(part) for part in parts]
+            if columns:
+                check.take(columns)
+                columns.pop()
         return columns
 
-    def _next(self, parts: Iterator[list[Commit]]) -> list[Commit] | None:
+    def _next(self, parts: Iterator[T]) -> T | None:
         with self._store.translated():
             return next(parts, None)
 
     def _close(self) -> None:
+        readers, self._readers = self._readers, []
+        for reader in readers:
+            with suppress(SQLAlchemyError, *self._store.driver_errors):
+                reader.close()
         connection, self._connection = self._connection, None
         _close(connection, self._store.driver_errors)
 

@@ -17,9 +17,10 @@ from weakref import WeakSet
 
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event
 
-from hyper_registry.model.errors import RegistryError, StoreFull, StoreUnavailable
-from hyper_registry.store import schema, sqlite_write
+from hyper_registry.model.errors import RegistryError, StoreFull, StoreLost, StoreUnavailable
+from hyper_registry.store import queries, schema, sqlite_write
 from hyper_registry.store.base import Batch
+from hyper_registry.store.checksums import Damaged
 from hyper_registry.store.queries import HeadRow
 from hyper_registry.store.sql import SqlStore
 
@@ -29,6 +30,10 @@ _WAL_PAGES = 4_000
 _WAL_BYTES = 64 << 20
 _CHECKPOINT_SECONDS = 0.25
 _CACHE_KIB = 64 << 10
+
+_STOP = " while the server ran: stop it before you change the file, and start it again"
+
+_SIGNS_OF_DAMAGE = ("Could not decode to UTF-8", "no such column", "no such table")
 
 # The primary result codes of SQLite that people can do something about.
 _ADVICE = {
@@ -56,6 +61,7 @@ class SqliteStore(SqlStore):
         # Resolved, so that the lock is on the same side file whichever way the file is named.
         self.path = Path(path).resolve()
         self._lock = FileLock(self.path)
+        self._place: _Place | None = None
         self._checkpointer: Checkpointer | None = None
         self._engines = {
             # IMMEDIATE takes the write lock at the start, so that no transaction fails half-way.
@@ -63,13 +69,32 @@ class SqliteStore(SqlStore):
             False: _engine(self._connect_reader, "BEGIN"),
         }
 
+    def peek(self) -> int:
+        """The revision of what is in the file, which is not changed; 0 if there is no registry.
+
+        For a store that is not open; blocks. Raises StoreUnavailable as `open` does.
+        """
+        self.acquire()
+        try:
+            with self.translated(), self.engine(writes=False).connect() as connection:
+                exists = queries.check_schema(connection)
+                return queries.read_head(connection).head.revision if exists else 0
+        finally:
+            self.release()
+
     def acquire(self) -> None:
         """Locks the file against other servers."""
         self._lock.acquire()
+        self._place = None
 
     def release(self) -> None:
         """Unlocks the file."""
         self._lock.release()
+
+    def check_place(self) -> None:
+        """See SqlStore."""
+        if self._place is not None:
+            self._place.check()
 
     def engine(self, writes: bool) -> Engine:
         """See SqlStore."""
@@ -83,18 +108,31 @@ class SqliteStore(SqlStore):
                 f"{self.path}: no write-ahead log is possible there (network file systems have "
                 "none): choose a path on a local disk"
             )
+        # A crash may have come after an fsync that failed. What the system then shows of the log
+        # need not be on the disk, so it is written once more, into the file.
+        _driver(connection).execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        self._place = _Place(self.path)
         self._checkpointer = Checkpointer(self._connect_checkpointer)
 
     def translate(self, error: Exception) -> RegistryError:
         """See SqlStore."""
+        if isinstance(error, Damaged):
+            return StoreUnavailable(f"{self.path}: {error} is damaged: restore it from a backup")
+        # A letter that has changed is found by the driver, or in the schema by SQLite's parser.
+        if any(sign in str(error) for sign in _SIGNS_OF_DAMAGE):
+            return StoreUnavailable(f"{self.path}: {_ADVICE[sqlite3.SQLITE_CORRUPT]}")
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         if code == sqlite3.SQLITE_FULL:
-            return StoreFull(f"{self.path}: the disk is full; nothing was written")
+            return StoreFull(f"{self.path}: the disk is full: free some space; nothing was written")
         return StoreUnavailable(f"{self.path}: {_ADVICE.get(code, error)}; nothing was written")
 
     def write(self, connection: Connection, known: HeadRow, batch: Batch, now: int) -> HeadRow:
         """See SqlStore."""
         return sqlite_write.write(_driver(connection), known, batch, now)
+
+    def begin_filling(self, connection: Connection, known: HeadRow) -> sqlite_write.Filling:
+        """See SqlStore."""
+        return sqlite_write.Filling(_driver(connection), known)
 
     def commit(self, connection: Connection) -> None:
         """See SqlStore."""
@@ -148,10 +186,14 @@ class SqliteStore(SqlStore):
         return connection
 
     def _connect(self) -> sqlite3.Connection:
+        self.check_place()
+        # What is gone must not be made anew, but at the first time.
+        mode = "rwc" if self._place is None else "rw"
         # The thread check is off because SQLAlchemy may close what another thread opened; each
         # connection is used in one thread. Without an isolation level nothing begins by itself.
         return sqlite3.connect(
-            self.path,
+            f"{self.path.as_uri()}?mode={mode}",
+            uri=True,
             timeout=_BUSY_SECONDS,
             isolation_level=None,
             check_same_thread=False,
@@ -204,6 +246,34 @@ class Checkpointer:
                 self._dirty.clear()
                 with suppress(sqlite3.Error):
                     connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+
+class _Place:
+    """The file that a path leads to, and that it has to lead to from now on.
+
+    SQLite goes on with the file that it has open, whatever has become of its name: what it commits
+    then is gone when it closes. A database that nobody vacuums does not shrink either.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        found = path.stat()
+        self._identity = (found.st_dev, found.st_ino)
+        self._size = found.st_size
+
+    def check(self) -> None:
+        """Raises StoreLost if the path leads elsewhere, or the file has been cut."""
+        # Read first: another thread may check as well, and see the file when it has grown.
+        size = self._size
+        try:
+            found = self._path.stat()
+        except OSError as error:
+            raise StoreLost(f"{self._path}: it is gone ({error.strerror}){_STOP}") from None
+        if (found.st_dev, found.st_ino) != self._identity:
+            raise StoreLost(f"{self._path}: another file has been put in its place{_STOP}")
+        if found.st_size < size:
+            raise StoreLost(f"{self._path}: it has been cut or overwritten{_STOP}")
+        self._size = found.st_size
 
 
 class FileLock:

@@ -9,34 +9,42 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Table
 
 from hyper_registry.model.errors import StoreUnavailable
-from hyper_registry.model.revision import Commit, ordinal_of
+from hyper_registry.model.revision import Commit, Head, ordinal_of
 from hyper_registry.store import schema
 from hyper_registry.store.base import (
     Batch,
     EntityRow,
     KnownResults,
+    Part,
     RelationshipRow,
     StoredResult,
 )
-from hyper_registry.store.queries import HeadRow, new_commit_id
+from hyper_registry.store.checksums import of_change, of_row, of_values
+from hyper_registry.store.queries import HeadRow, new_commit_id, result_of
 from hyper_registry.store.rules import labels_json, regions_json
 
 _EXACT = 32
 _MOST = 256
 
+# The number of the first change of a revision that was never here with its changes: below that of
+# every change that is, however many it had.
+_FORGOTTEN = -(1 << 40)
+
 _HEAD = """
 UPDATE registry_head
-SET epoch = ?, revision = ?, floor = ?, committed_at = ?, hash = ?, changes = ?, commit_id = ?
+SET epoch = ?, revision = ?, floor = ?, committed_at = ?, hash = ?, changes = ?, entities_sum = ?,
+  relationships_sum = ?, commit_id = ?, checksum = ?
 WHERE revision = ? AND commit_id = ?
 """
 
 _KNOWN = """
-SELECT body_hash, revision, response, expires_at FROM results
+SELECT principal, method, key, body_hash, revision, response, expires_at, checksum FROM results
 WHERE principal = ? AND method = ? AND key = ? AND expires_at > ?
 """
 
@@ -47,6 +55,7 @@ def write(connection: sqlite3.Connection, known: HeadRow, batch: Batch, now: int
     written = HeadRow(
         batch.head,
         known.changes + sum(len(commit.changes) for commit in batch.commits),
+        known.sums.after(batch.commits),
         new_commit_id(),
     )
     cursor.execute("BEGIN IMMEDIATE")
@@ -59,6 +68,40 @@ def write(connection: sqlite3.Connection, known: HeadRow, batch: Batch, now: int
     if batch.commits:
         _write_log(cursor, batch.commits, known.changes)
     return written
+
+
+class Filling:
+    """See `sql.Filling`."""
+
+    def __init__(self, connection: sqlite3.Connection, known: HeadRow) -> None:
+        self._cursor = connection.cursor()
+        self._known = known
+        self._changes = known.changes
+        self._sums = known.sums
+        self._cursor.execute("BEGIN IMMEDIATE")
+
+    def add(self, part: Part) -> None:
+        """Writes a part."""
+        entities: list[Any] = []
+        for entity in part.entities:
+            _add_entity(entities, entity)
+        _entities.insert(self._cursor, entities)
+        relationships: list[Any] = []
+        for relationship in part.relationships:
+            _add_relationship(relationships, relationship)
+        _relationships.insert(self._cursor, relationships)
+        _write_log(self._cursor, part.commits, self._changes)
+        self._changes += sum(len(commit.changes) for commit in part.commits)
+        self._sums = self._sums.with_rows(part.entities, part.relationships)
+        if part.results:
+            _write_results(self._cursor, part.results, 0)
+
+    def finish(self, head: Head) -> HeadRow:
+        """Writes the head."""
+        kept = replace(head, epoch=self._known.head.epoch)
+        written = HeadRow(kept, self._changes, self._sums, new_commit_id())
+        _move_head(self._cursor, self._known, written)
+        return written
 
 
 class _Table:
@@ -133,37 +176,27 @@ _changes = _Table(schema.log_changes)
 _results = _Table(
     schema.results,
     " ON CONFLICT (principal, method, key) DO UPDATE SET body_hash = excluded.body_hash,"
-    " revision = excluded.revision, response = excluded.response, expires_at = excluded.expires_at"
+    " revision = excluded.revision, response = excluded.response,"
+    " expires_at = excluded.expires_at, checksum = excluded.checksum"
     " WHERE results.expires_at <= ?",
 )
 
 
 def _move_head(cursor: sqlite3.Cursor, known: HeadRow, written: HeadRow) -> None:
-    head = written.head
-    cursor.execute(
-        _HEAD,
-        (
-            head.epoch,
-            head.revision,
-            head.floor,
-            head.time,
-            head.hash,
-            written.changes,
-            written.commit_id,
-            known.head.revision,
-            known.commit_id,
-        ),
-    )
+    # In the order of HeadRow.values.
+    cursor.execute(_HEAD, (*written.values().values(), known.head.revision, known.commit_id))
     if cursor.rowcount != 1:
         raise StoreUnavailable("another program has changed the registry; nothing was written")
 
 
 def _write_results(cursor: sqlite3.Cursor, results: Sequence[StoredResult], now: int) -> None:
     values: list[Any] = []
+    row: list[Any]
     for result in results:
         key = result.key
-        values += (key.principal, key.method, key.key, result.body_hash)
-        values += (result.revision, result.response, result.expires_at)
+        row = [key.principal, key.method, key.key, result.body_hash]
+        row += [result.revision, result.response, result.expires_at]
+        values += (*row, of_values(*row))
     if _results.insert(cursor, values, now) < len(results):
         # Looked up only now, and without this batch's own: nobody else can write meanwhile.
         cursor.execute("ROLLBACK")
@@ -176,8 +209,7 @@ def _known(
     for result in results:
         key = result.key
         cursor.execute(_KNOWN, (key.principal, key.method, key.key, now))
-        for found in cursor.fetchall():
-            yield StoredResult(key, *found)
+        yield from map(result_of, cursor.fetchall())
 
 
 def _write_entities(cursor: sqlite3.Cursor, batch: Batch, before: int) -> None:
@@ -231,52 +263,73 @@ def _put(
 def _add_entity(values: list[Any], row: EntityRow) -> None:
     entity = row.entity
     # int(): the driver is slow with subclasses of int, as enums are.
+    ordinal = ordinal_of(entity.create_revision, row.create_index)
+    status, health, labels = int(entity.status), int(entity.health), labels_json(entity.labels)
     values += (
-        ordinal_of(entity.create_revision, row.create_index),
+        ordinal,
         entity.id,
         entity.type,
         entity.name,
         entity.version,
-        int(entity.status),
-        int(entity.health),
+        status,
+        health,
         row.feature,
-        labels_json(entity.labels),
+        labels,
         row.metadata_json,
         regions_json(entity.regions),
         entity.created_at,
         entity.updated_at,
         entity.revision,
         row.record,
-    )
+        of_row(
+            row.record,
+            (entity.id, entity.type, entity.name, entity.version, row.feature, labels),
+            (status, health, entity.revision, ordinal),
+        ),
+    )  # fmt: skip
 
 
 def _add_relationship(values: list[Any], row: RelationshipRow) -> None:
     relationship = row.relationship
+    ordinal = ordinal_of(relationship.create_revision, row.create_index)
+    bidirectional = int(relationship.bidirectional)
     values += (
-        ordinal_of(relationship.create_revision, row.create_index),
+        ordinal,
         relationship.id,
         relationship.source_id,
         relationship.target_id,
         relationship.type,
         relationship.weight,
-        int(relationship.bidirectional),
+        bidirectional,
         relationship.version_constraint,
         row.metadata_json,
         relationship.created_at,
         relationship.updated_at,
         relationship.revision,
         row.record,
-    )
+        of_row(
+            row.record,
+            (
+                relationship.id,
+                relationship.source_id,
+                relationship.target_id,
+                relationship.type,
+            ),
+            (bidirectional, relationship.revision, ordinal),
+        ),
+    )  # fmt: skip
 
 
 def _write_log(cursor: sqlite3.Cursor, commits: Sequence[Commit], last: int) -> None:
     """Adds to the log; `last` is the number of the last change that is in it."""
     revisions: list[Any] = []
     changes: list[Any] = []
+    row: list[Any]
     for commit in commits:
         revision = commit.revision
-        revisions += (revision, commit.time, commit.actor, commit.method, commit.request_id)
-        revisions += (commit.hash, last + 1)
+        row = [revision, commit.time, commit.actor, commit.method, commit.request_id]
+        row += [commit.hash, last + 1 if commit.changes else _FORGOTTEN]
+        revisions += (*row, of_values(*row))
         for index, change in enumerate(commit.changes):
             last += 1
             changes += (
@@ -289,6 +342,7 @@ def _write_log(cursor: sqlite3.Cursor, commits: Sequence[Commit], last: int) -> 
                 change.ordinal,
                 change.before,
                 change.after,
+                of_change(revision, index, change),
             )
     _revisions.insert(cursor, revisions)
     _changes.insert(cursor, changes)

@@ -13,19 +13,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
 
-from hyper_registry.model.errors import (
-    NotServing,
-    RevisionCompacted,
-    RevisionInFuture,
-    TooManyStreams,
-    Unavailable,
-)
+from hyper_registry.model.errors import NotServing, RevisionCompacted, Unavailable
 from hyper_registry.model.revision import Position
 from hyper_registry.query.selection import Belonging
 from hyper_registry.query.tokens import ResumeToken, open_resume
@@ -37,9 +31,11 @@ from hyper_registry.watch.group import Group, Sources
 from hyper_registry.watch.log import Block, read_block
 from hyper_registry.watch.matching import Matcher, Question
 from hyper_registry.watch.request import Plan, read_request
+from hyper_registry.watch.resuming import reach
 from hyper_registry.watch.router import Router
+from hyper_registry.watch.seats import Seats
 from hyper_registry.watch.snapshot import Snapshot
-from hyper_registry.watch.stream import Watch
+from hyper_registry.watch.stream import Start, Watch
 from ose.registry.v1.watch_service_pb2 import WatchRequest
 
 _SLICE_SECONDS = 0.003
@@ -49,6 +45,8 @@ _SLICE_SECONDS = 0.003
 _SEND_SECONDS = 60e-6
 _LONGEST_PAUSE_SECONDS = 0.1
 _RETRY_SECONDS = 0.2
+# Between two looks at the clock, which may be set while somebody waits for a time.
+_LONGEST_SLEEP_SECONDS = 10.0
 
 _log = structlog.get_logger(__name__)
 
@@ -72,6 +70,18 @@ class Registry(Protocol):
     def epoch(self) -> str:
         """The identity of the history."""
 
+    def lineage(self, revision: int) -> str:
+        """What names the history up to a revision."""
+
+    def now(self) -> int:
+        """The time that has come, in microseconds since 1970; not behind that of the log."""
+
+    async def revision_at_time(self, time: int) -> int:
+        """The last revision committed by a time, for good. Raises RevisionInFuture, or Compacted.
+
+        RevisionInFuture if the time has not come, RevisionCompacted if that revision is not held.
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -89,7 +99,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class WatchStatistics:
-    """How watching goes: `lag` is how many revisions the slowest watcher is behind `revision`."""
+    """How watching goes: `watches` are those of answers about the graph too.
+
+    `lag` is how many revisions the slowest of the others is behind `revision`.
+    """
 
     watches: int
     groups: int
@@ -101,12 +114,15 @@ class WatchStatistics:
 class WatchHub:
     """All watches of one registry. `start` before anything else, `aclose` at the end."""
 
-    def __init__(self, registry: Registry, limits: Limits | None = None) -> None:
+    def __init__(
+        self, registry: Registry, limits: Limits | None = None, seats: Seats | None = None
+    ) -> None:
         self.tail = Position(-1)
         self.is_draining = False
         self.is_closed = False
         self._registry = registry
         self._limits = limits or Limits()
+        self._seats = seats or Seats(self._limits.max_watches)
         self._sources = Sources.of(registry.feed, self.trailer, self._limits.cache_bytes)
         self._router: Router[Group] = Router()
         self._groups: dict[Question, Group] = {}
@@ -118,6 +134,7 @@ class WatchHub:
         self._pin = ExitStack()
         self._last_trailer = (("", 0), b"")
         self._task: asyncio.Task[None] | None = None
+        self._ended = asyncio.Event()
 
     @property
     def revision(self) -> int:
@@ -135,6 +152,7 @@ class WatchHub:
         After Feed.close they end by themselves, having delivered what there is.
         """
         self.is_draining = self.is_closed = True
+        self._ended.set()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -150,28 +168,43 @@ class WatchHub:
     async def open(self, request: WatchRequest) -> Watch:
         """A watch that has its place: whatever is committed from now on is on it, or will be.
 
+        One whose place is a time to come waits for that when it is read.
         Raises InvalidArgument, TokenInvalid, HistoryChanged, RevisionCompacted, RevisionInFuture,
         TooManyStreams or NotServing.
         """
         plan = read_request(request)
         self._check_room()
-        position = await self._start_of(plan)
+        start = await self._start_of(plan)
         self._check_room()
-        group = self._join(plan.question)
-        snapshot = None
-        if plan.snapshot:
-            snapshot = Snapshot(
-                self._registry.view, self._registry.pins, plan.question, position.revision
-            )
-        watch = Watch(self, group, position, plan.bookmark_seconds, snapshot)
+        watch = Watch(self, self._join(plan.question), start, plan.bookmark_seconds)
         self._watches[watch] = None
+        self._seats.take()
         return watch
+
+    def snapshot(self, question: Question) -> tuple[Position, Snapshot]:
+        """What matches now, and the place of the changes after it."""
+        revision = self._registry.view.visible
+        snapshot = Snapshot(self._registry.view, self._registry.pins, question, revision)
+        return Position(revision), snapshot
+
+    async def after_time(self, time: int) -> Position:
+        """The place behind all that was committed by a time; waits until that has come.
+
+        Raises RevisionCompacted, and NotServing if the hub is closed meanwhile.
+        """
+        while (left := time - self._registry.now()) > 0:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), min(left / 1e6, _LONGEST_SLEEP_SECONDS))
+            if self.is_draining:
+                raise NotServing("the server is shutting down")
+        return self._held(await self._registry.revision_at_time(time))
 
     def leave(self, watch: Watch, group: Group) -> None:
         """Forgets a watch, and its group if it was the last of it."""
         if watch not in self._watches:
             return
         del self._watches[watch]
+        self._seats.give()
         group.waiting.pop(watch, None)
         group.watchers -= 1
         if group.watchers == 0:
@@ -185,7 +218,7 @@ class WatchHub:
         """How watching goes now."""
         revision = self.revision
         return WatchStatistics(
-            watches=len(self._watches),
+            watches=self._seats.taken,
             groups=len(self._groups),
             revision=revision,
             lag=max((watch.lag(revision) for watch in self._watches), default=0),
@@ -194,7 +227,7 @@ class WatchHub:
 
     def trailer(self, revision: int) -> bytes:
         """The fields that say that a stream has come to a revision."""
-        key = (self._registry.epoch, revision)
+        key = (self._registry.lineage(revision), revision)
         last, trailer = self._last_trailer
         if last != key:
             trailer = wire.position(revision, ResumeToken(*key).encode())
@@ -206,30 +239,34 @@ class WatchHub:
     def _check_room(self) -> None:
         if self.is_draining or self._task is None:
             raise NotServing
-        if len(self._watches) >= self._limits.max_watches:
-            raise TooManyStreams("max_watches", self._limits.max_watches)
+        self._seats.check()
 
-    async def _start_of(self, plan: Plan) -> Position:
+    async def _start_of(self, plan: Plan) -> Start:
+        if plan.snapshot:
+            position, snapshot = self.snapshot(plan.question)
+            return Start(position, snapshot=snapshot, resets=plan.resets)
+        if plan.start_time is not None and plan.start_time > self._registry.now():
+            return Start(None, plan.start_time, resets=plan.resets)
+        try:
+            return Start(await self._position_of(plan), resets=plan.resets)
+        except RevisionCompacted:
+            if not plan.resets:
+                raise
+            return Start(None, resets=True)
+
+    async def _position_of(self, plan: Plan) -> Position:
         """The place behind which a watch begins; it may be in the future."""
         if plan.resume_token is not None:
             token = open_resume(plan.resume_token, self._registry.epoch)
-            await self._reach(token.revision)
-            return self._held(token.revision)
+            await reach(token, self._registry, self._limits.replica_lag_seconds)
+            position = self._held(token.revision)
+            token.check(self._registry.lineage(token.revision))
+            return position
         if plan.start_revision:
             return self._held(plan.start_revision - 1)
+        if plan.start_time is not None:
+            return await self.after_time(plan.start_time)
         return Position(self._registry.view.visible)
-
-    async def _reach(self, revision: int) -> None:
-        """Waits a little for a revision that another replica has told of.
-
-        Not for long: if this history has lost it, what takes its place must not be taken for it.
-        """
-        feed = self._registry.feed
-        try:
-            async with asyncio.timeout(self._limits.replica_lag_seconds):
-                await feed.beyond(revision - 1)
-        except TimeoutError:
-            raise RevisionInFuture(revision, feed.revision) from None
 
     def _held(self, revision: int) -> Position:
         floor = self._registry.feed.floor
@@ -273,6 +310,7 @@ class WatchHub:
                 _log.exception("watch_dispatch_failed", position=self.tail)
                 self._skip()
         self.is_draining = True
+        self._ended.set()
         self._wake_all()
 
     async def _dispatch(self, block: Block) -> None:

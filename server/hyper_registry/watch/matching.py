@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hyper_registry.model.revision import Action, Kind
-from hyper_registry.query.filters import Belongs, EntityFilter, RelationshipFilter
+from hyper_registry.query.filters import EntityFilter, RelationshipFilter
+from hyper_registry.query.language.predicates import Belongs
 from hyper_registry.registry.view import View
 from hyper_registry.watch.log import Entry
 from ose.registry.v1.entity_pb2 import Entity
@@ -75,11 +76,11 @@ class Matcher:
         event = b""
         if relationships is not None:
             before, after = (
-                message is not None and relationships.matches(message)  # type: ignore[arg-type]
+                message is not None and relationships.matches_message(message)
                 for message in entry.relationships()
             )
             event = self._event(entry, before, after)
-        if entities is not None and entities.feature:
+        if entities is not None and entities.features:
             event += b"".join(self._members(entities, entry))
         return event
 

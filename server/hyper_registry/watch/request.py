@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from google.protobuf.duration_pb2 import Duration
 
+from hyper_registry.model import times
 from hyper_registry.model.errors import InvalidArgument
 from hyper_registry.query.filters import EntityFilter, RelationshipFilter
 from hyper_registry.watch.matching import Question
@@ -22,14 +23,17 @@ LONGEST_BOOKMARK_SECONDS = 3600.0
 class Plan:
     """A request that is well-formed.
 
-    At most one of `start_revision` (0: none), `resume_token` (None: none) and `snapshot` is set.
+    At most one of `start_revision` (0: none), `resume_token` (None: none), `start_time` (None:
+    none; microseconds since 1970) and `snapshot` is set.
     """
 
     question: Question
     start_revision: int
     resume_token: str | None
+    start_time: int | None
     snapshot: bool
     bookmark_seconds: float
+    resets: bool
 
 
 def read_request(request: WatchRequest) -> Plan:
@@ -46,14 +50,19 @@ def read_request(request: WatchRequest) -> Plan:
     if start is not None and request.snapshot:
         errors.append(InvalidArgument.of("snapshot", f"not together with {start}"))
     question = Question(None, None)
-    seconds = DEFAULT_BOOKMARK_SECONDS
+    seconds, time = DEFAULT_BOOKMARK_SECONDS, None
+    try:
+        if start == "start_time":
+            time = times.micros("start_time", request.start_time.seconds, request.start_time.nanos)
+    except InvalidArgument as error:
+        errors.append(error)
     try:
         question = _question(request)
     except InvalidArgument as error:
         errors.append(error)
     try:
         if request.HasField("bookmark_interval"):
-            seconds = _bookmark_seconds(request.bookmark_interval)
+            seconds = bookmark_seconds(request.bookmark_interval)
     except InvalidArgument as error:
         errors.append(error)
     _raise(errors)
@@ -61,8 +70,10 @@ def read_request(request: WatchRequest) -> Plan:
         question=question,
         start_revision=request.start_revision,
         resume_token=request.resume_token if start == "resume_token" else None,
+        start_time=time,
         snapshot=request.snapshot,
         bookmark_seconds=seconds,
+        resets=request.reset_on_compaction,
     )
 
 
@@ -98,6 +109,7 @@ def _entities(message: EntityFilterMessage) -> EntityFilter:
             feature=message.feature,
             labels=message.labels,
             name_prefix=message.name_prefix,
+            filter=message.filter,
         )
     except InvalidArgument as error:
         raise error.prefixed("entities") from None
@@ -110,12 +122,14 @@ def _relationships(message: RelationshipFilterMessage) -> RelationshipFilter:
             source_ids=message.source_ids,
             target_ids=message.target_ids,
             entity_ids=message.entity_ids,
+            filter=message.filter,
         )
     except InvalidArgument as error:
         raise error.prefixed("relationships") from None
 
 
-def _bookmark_seconds(interval: Duration) -> float:
+def bookmark_seconds(interval: Duration) -> float:
+    """A request's `bookmark_interval`. Raises InvalidArgument."""
     seconds = interval.seconds + interval.nanos / 1e9
     if not SHORTEST_BOOKMARK_SECONDS <= seconds <= LONGEST_BOOKMARK_SECONDS:
         raise InvalidArgument.of("bookmark_interval", f"100 ms to 1 hour, got {seconds:g} s")

@@ -105,8 +105,7 @@ def _keys(question: Question) -> Iterator[tuple[Key, str]]:
             yield from ((Key.ENTITY_TYPE, value) for value in entities.types)
         else:
             yield Key.ENTITY, ""
-        if entities.feature:
-            yield Key.MEMBER, entities.feature
+        yield from ((Key.MEMBER, feature) for feature in entities.features)
     if relationships is not None:
         if relationships.source_ids:
             yield from ((Key.SOURCE, value) for value in relationships.source_ids)

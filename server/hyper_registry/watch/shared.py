@@ -43,6 +43,11 @@ class Shared(Generic[K, V]):
             _, forgotten = self._held.popitem(last=False)
             self.bytes -= self._weigh(forgotten)
 
+    def keep(self, wanted: Callable[[V], bool]) -> None:
+        """Forgets all values but the wanted ones."""
+        for key in [key for key, value in self._held.items() if not wanted(value)]:
+            self.bytes -= self._weigh(self._held.pop(key))
+
     async def obtain(self, key: K, make: Callable[[], Awaitable[V]]) -> V:
         """What is held under a key, or else what `make` answers or raises."""
         value = self.get(key)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
-from hyper_registry.model.errors import NotServing
+from hyper_registry.model.errors import NotServing, RevisionCompacted
 from hyper_registry.model.revision import Position
 from hyper_registry.watch import wire
 from hyper_registry.watch.frames import Frame
 from hyper_registry.watch.group import Group
+from hyper_registry.watch.matching import Question
 from hyper_registry.watch.snapshot import Snapshot
+
+_FAR = Position(1 << 62)
+"""Behind everything: the place of a watch whose own is not known yet."""
 
 
 class Hub(Protocol):
@@ -32,8 +37,32 @@ class Hub(Protocol):
     def trailer(self, revision: int) -> bytes:
         """The fields that say that a stream has come to a revision."""
 
+    async def after_time(self, time: int) -> Position:
+        """The place behind all that was committed by a time; waits until that has come.
+
+        Raises RevisionCompacted, and NotServing if the server shuts down meanwhile.
+        """
+
+    def snapshot(self, question: Question) -> tuple[Position, Snapshot]:
+        """What matches now, and the place of the changes after it."""
+
     def leave(self, watch: Watch, group: Group) -> None:
         """Forgets a watch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a watch begins, and what it does when it cannot go on.
+
+    It begins behind `position`; if `time` is set, behind the changes that were committed by then.
+    If `snapshot` is set, that comes first. If `resets` is set, the watch begins anew with a
+    snapshot when what comes next is compacted, and at once if `position` is None.
+    """
+
+    position: Position | None
+    time: int | None = None
+    snapshot: Snapshot | None = None
+    resets: bool = False
 
 
 class Watch:
@@ -41,22 +70,24 @@ class Watch:
 
     One task at a time may iterate, and may be cancelled: what it would have been given comes next.
     Iteration never ends by itself; it raises NotServing when the server shuts down, after what is
-    committed was delivered; RevisionCompacted when what comes next is no longer held;
-    StoreUnavailable.
+    committed was delivered; RevisionCompacted when what comes next is no longer held, unless it
+    resets; StoreUnavailable.
     """
 
     def __init__(
         self,
         hub: Hub,
         group: Group,
-        position: Position,
+        start: Start,
         bookmark_seconds: float,
-        snapshot: Snapshot | None,
     ) -> None:
         self._hub = hub
         self._group = group
-        self._position = position
-        self._snapshot = snapshot
+        self._position = start.position or _FAR
+        self._must_reset = start.position is None and start.time is None
+        self._time = start.time
+        self._snapshot = start.snapshot
+        self._resets = start.resets
         self._interval = bookmark_seconds
         self._loop = asyncio.get_running_loop()
         self._sent_at = self._loop.time()
@@ -79,8 +110,21 @@ class Watch:
         return self
 
     async def __anext__(self) -> bytes:
-        if self._snapshot is not None:
-            return await self._next_of_snapshot(self._snapshot)
+        try:
+            if self._must_reset:
+                return self._reset()
+            if self._snapshot is not None:
+                return await self._next_of_snapshot(self._snapshot)
+            if self._time is not None:
+                self._position = await self._hub.after_time(self._time)
+                self._time = None
+            return await self._next_of_log()
+        except RevisionCompacted:
+            if not self._resets:
+                raise
+            return self._reset()
+
+    async def _next_of_log(self) -> bytes:
         while True:
             if self._hub.is_closed:
                 raise NotServing("the server is shutting down")
@@ -122,6 +166,14 @@ class Watch:
     def lag(self, revision: int) -> int:
         """How many revisions of the log, up to this one, are not dealt with yet."""
         return 0 if self._waker is not None else max(0, revision - self._position.revision)
+
+    def _reset(self) -> bytes:
+        """Begins anew; answers the message that says so, which belongs to the snapshot."""
+        if self._hub.is_closed:
+            raise NotServing("the server is shutting down")
+        self._must_reset, self._time = False, None
+        self._position, self._snapshot = self._hub.snapshot(self._group.matcher.question)
+        return self._sent(wire.MORE + wire.RESET)
 
     async def _next_of_snapshot(self, snapshot: Snapshot) -> bytes:
         if self._hub.is_closed:

@@ -27,6 +27,7 @@ MORE = b"\x30\x01"
 
 BOOKMARK = _MARK + b"\x01"
 SNAPSHOT_END = _MARK + b"\x02"
+RESET = _MARK + b"\x03"
 
 
 def stamp(revision: int, time: int) -> bytes:

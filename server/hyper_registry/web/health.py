@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Whether the registry serves, and what it holds."""
+    """Whether the registry serves, what of it is in order, and what it holds.
+
+    `serving` is what the gRPC health service says, whatever the `checks`.
+    """
 
     serving: bool
+    checks: Mapping[str, bool]
     entities: int
     relationships: int
     revision: int
 
 
-def application(look: Callable[[], Health]) -> Starlette:
-    """The ASGI application; `look` is called from another thread than the registry's."""
+def routes(look: Callable[[], Health]) -> list[BaseRoute]:
+    """The routes; `look` is called from another thread than the registry's."""
 
     # Coroutines, since plain functions would each take a thread of a pool.
     async def health(_request: Request) -> Response:
@@ -42,10 +45,12 @@ def application(look: Callable[[], Health]) -> Starlette:
     async def live(_request: Request) -> Response:
         return PlainTextResponse("ok\n")
 
-    async def ready(_request: Request) -> Response:
-        serving = look().serving
-        return PlainTextResponse("ok\n" if serving else "not serving\n", 200 if serving else 503)
+    async def ready(request: Request) -> Response:
+        state = look()
+        text = "ok\n" if state.serving else "not serving\n"
+        if "verbose" in request.query_params:
+            lines = (f"[{'+' if is_ok else '-'}] {name}\n" for name, is_ok in state.checks.items())
+            text = "".join(lines) + text
+        return PlainTextResponse(text, 200 if state.serving else 503)
 
-    return Starlette(
-        routes=[Route("/health", health), Route("/livez", live), Route("/readyz", ready)]
-    )
+    return [Route("/health", health), Route("/livez", live), Route("/readyz", ready)]

@@ -11,6 +11,8 @@ import uvicorn
 from starlette.types import ASGIApp
 
 _START_SECONDS = 10.0
+# Nothing that a client says over a WebSocket is listened to.
+_MAX_MESSAGE_BYTES = 64 << 10
 
 
 class HttpServer:
@@ -23,7 +25,8 @@ class HttpServer:
         self._started = threading.Event()
         self._server = _Uvicorn(
             uvicorn.Config(
-                application, log_config=None, access_log=False, lifespan="off", ws="none",
+                application, log_config=None, access_log=False, lifespan="off",
+                ws="websockets-sansio", ws_max_size=_MAX_MESSAGE_BYTES,
                 server_header=False, timeout_graceful_shutdown=2,
             ),
             self._started,

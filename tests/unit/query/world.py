@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from google.protobuf.struct_pb2 import Struct
 from hypothesis import strategies as st
 
 from hyper_registry.model.entity import Entity
 from hyper_registry.model.relationship import Direction, Relationship
-from hyper_registry.query.filters import EntityFilter
+from hyper_registry.query.filters import EntityFilter, RelationshipFilter
 from hyper_registry.query.traversal import GraphQuestion
-from hyper_registry.registry.codec import encode_entity, encode_relationship, pack
+from hyper_registry.registry.codec import encode_entity, encode_relationship, metadata, pack
 from hyper_registry.registry.compaction import compacted
 from hyper_registry.registry.pins import Pins
 from hyper_registry.registry.view import View
@@ -27,10 +30,10 @@ class State:
     relationships: dict[str, Relationship] = field(default_factory=dict)
 
 
-def struct(**values: str | float) -> bytes:
+def struct(**values: object) -> bytes:
     """Packed metadata."""
     message = Struct()
-    message.update(values)
+    message.update(values)  # type: ignore[arg-type]
     return pack(message)
 
 
@@ -41,6 +44,7 @@ class World:
         self.view = View()
         self.pins = Pins(time.monotonic)
         self.epoch = "epoch-1"
+        self.marks: dict[int, str] = {}
         self.states = [State()]
         self._index = 0
         self._now = State()
@@ -54,6 +58,10 @@ class World:
     def now(self) -> State:
         """What is there, with what has been put and not yet been published."""
         return self._now
+
+    def lineage(self, revision: int) -> str:
+        """As `Engine.lineage`."""
+        return f"{self.epoch}:{self.marks.get(revision, 'mark')}"
 
     def readable(self, revision: int) -> bool:
         """As `Engine.readable`."""
@@ -120,8 +128,13 @@ class World:
         return self._index - 1
 
 
-def naive_graph(state: State, question: GraphQuestion) -> tuple[dict[str, int], set[str]]:
-    """The distance of every node of the answer, and the ids of its edges: slow and plain."""
+def naive_graph(
+    state: State, question: GraphQuestion, enters: Callable[[Entity], bool] = lambda _: True
+) -> tuple[dict[str, int], set[str]]:
+    """The distance of every node of the answer, and the ids of its edges: slow and plain.
+
+    `enters` stands for the question's filter.
+    """
     distances = {question.root_id: 0}
     steps: list[tuple[str, str, str]] = []
     for edge in state.relationships.values():
@@ -143,6 +156,7 @@ def naive_graph(state: State, question: GraphQuestion) -> tuple[dict[str, int], 
                 question.entity_types is None
                 or state.entities[target].type in question.entity_types
             )
+            and enters(state.entities[target])
         }
         if not reached:
             break
@@ -158,16 +172,45 @@ def naive_graph(state: State, question: GraphQuestion) -> tuple[dict[str, int], 
     return distances, edges
 
 
+def naive_belongs(state: State, entity: Entity, feature: str) -> bool:
+    """Whether an entity belongs to a feature, with the graph looked at edge by edge."""
+    return plain(entity.metadata).get("feature") == feature or any(
+        (edge.source_id, edge.target_id, edge.type) == (entity.id, feature, "belongs_to")
+        for edge in state.relationships.values()
+    )
+
+
 def naive_matches(state: State, entity: Entity, condition: EntityFilter) -> bool:
-    """Whether an entity is meant, with the graph looked at edge by edge."""
-
-    def belongs(entity_id: str, feature: str, _: int) -> bool:
-        return any(
-            (edge.source_id, edge.target_id, edge.type) == (entity_id, feature, "belongs_to")
-            for edge in state.relationships.values()
+    """Whether an entity is meant by the fields of a filter, its expression left aside."""
+    return (
+        (not condition.ids or entity.id in condition.ids)
+        and (not condition.types or entity.type in condition.types)
+        and (not condition.statuses or entity.status in condition.statuses)
+        and (not condition.healths or entity.health in condition.healths)
+        and all(
+            key in entity.labels if value is None else entity.labels.get(key) == value
+            for key, value in condition.labels
         )
+        and entity.name.startswith(condition.name_prefix)
+        and (not condition.feature or naive_belongs(state, entity, condition.feature))
+    )
 
-    return condition.matches(entity, 0, belongs)
+
+def naive_edge_matches(edge: Relationship, condition: RelationshipFilter) -> bool:
+    """Whether a relationship is meant by the fields of a filter, its expression left aside."""
+    ends = {edge.source_id, edge.target_id}
+    return (
+        (not condition.types or edge.type in condition.types)
+        and (not condition.source_ids or edge.source_id in condition.source_ids)
+        and (not condition.target_ids or edge.target_id in condition.target_ids)
+        and (not condition.entity_ids or bool(ends & condition.entity_ids))
+    )
+
+
+def plain(packed: bytes) -> dict[str, Any]:
+    """Packed metadata as Python values."""
+    values: dict[str, Any] = json.loads(metadata(packed).json)
+    return values
 
 
 IDS = tuple("abcdefgh")
@@ -175,7 +218,14 @@ ENTITY_TYPES = ("plugin", "service", "feature")
 EDGE_TYPES = ("depends_on", "requires", "belongs_to")
 
 _NAMES = ("x", "xy", "xyz", "y")
-_METADATA = (b"", struct(feature="a"), struct(feature="b", other=1.5))
+_METADATA = (
+    b"",
+    struct(feature="a"),
+    struct(feature="b", other=1.5),
+    struct(other=2, on=True, deep={"n": 1, "t": "xyz", "none": None}),
+    struct(other="2", on="true", tags=["x", "xy", 3], deep={"n": 7}),
+    struct(deep="x", items=[{"n": 1, "t": "x"}, {"n": 2}, "y"]),
+)
 
 
 @st.composite
@@ -206,12 +256,13 @@ def _something(chance: random.Random) -> tuple[object, ...]:
                 "health": chance.randint(1, 2),
                 "labels": {key: chance.choice("01") for key in "kl" if chance.random() < 0.5},
                 "metadata": chance.choice(_METADATA),
+                "regions": chance.choice((("local",), ("eu", "us"))),
             }
             kept = {key: value for key, value in fields.items() if chance.random() < 0.5}
             return "entity", entity_id, chance.choice(ENTITY_TYPES), kept
         case 1:
             other, type_ = chance.choice(IDS), chance.choice(EDGE_TYPES)
-            return "edge", entity_id, other, type_, chance.random() < 0.3
+            return "edge", entity_id, other, type_, chance.random() < 0.3, chance.choice((1, 2.5))
         case 2:
             return "drop entity", entity_id
         case 3:
@@ -230,10 +281,10 @@ def apply(world: World, op: tuple[object, ...]) -> None:
             if entity_id not in entities:
                 fields = {**fields, "type": type_}
             world.put_entity(entity_id, **fields, version=entity_id)
-        case ("edge", str(source), str(target), str(type_), bool(twofold)):
+        case ("edge", str(source), str(target), str(type_), bool(twofold), weight):
             if source in entities and target in entities:
-                edge_id = f"{source}-{type_}-{target}"
-                world.put_relationship(edge_id, source, target, type_, bidirectional=twofold)
+                edge_id, values = f"{source}-{type_}-{target}", {"bidirectional": twofold}
+                world.put_relationship(edge_id, source, target, type_, **values, weight=weight)
         case ("drop entity", str(entity_id)) if entity_id in entities:
             world.delete_entity(entity_id)
         case ("drop edge", int(number)) if relationships:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 from hyper_registry.model.errors import CommitUnknown, StoreFull, StoreUnavailable
-from hyper_registry.model.revision import Commit, Head, Position
-from hyper_registry.store.base import Batch, Snapshot, Store, Transaction
+from hyper_registry.model.revision import Commit, Head, Header, Position
+from hyper_registry.store.base import Batch, Part, Snapshot, Store, Transaction
 from hyper_registry.store.memory import MemoryDisk, MemoryStore
 
 FULL, UNAVAILABLE = "full", "unavailable"
@@ -65,9 +65,13 @@ class TriedStore(Store):
             max_bytes = min(max_bytes, self.read_limits[1])
         return await self.inner.read_log(after, max_changes, max_bytes)
 
-    async def revision_at(self, time: int) -> int:
+    async def revision_at(self, time: int) -> int | None:
         """See Store."""
         return await self.inner.revision_at(time)
+
+    async def headers(self, revisions: Sequence[int]) -> Mapping[int, Header]:
+        """See Store."""
+        return await self.inner.headers(revisions)
 
     async def revision_keeping(self, changes: int) -> int:
         """See Store."""
@@ -80,6 +84,14 @@ class TriedStore(Store):
     async def forget_results(self, now: int, limit: int) -> int:
         """See Store."""
         return await self.inner.forget_results(now, limit)
+
+    async def fill(self, head: Head, parts: AsyncIterator[Part]) -> Head:
+        """See Store."""
+        return await self.inner.fill(head, parts)
+
+    async def verify(self) -> None:
+        """See Store."""
+        await self.inner.verify()
 
     async def size(self) -> int:
         """See Store."""

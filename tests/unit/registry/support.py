@@ -47,7 +47,7 @@ async def running(
     """An engine over a store, started and in the end closed."""
     if not isinstance(store, Store):
         store = MemoryStore(store)
-    engine = Engine(store) if clock is None else Engine(store, clock=clock)
+    engine = Engine(store) if clock is None else Engine(store, clock=clock, steady=clock)
     await engine.start()
     try:
         yield engine

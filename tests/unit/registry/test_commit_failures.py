@@ -213,6 +213,24 @@ async def test_who_queues_meanwhile_is_decided_afterwards(
     assert await third == b"3"
 
 
+async def test_who_queues_is_told_when_the_trouble_lasts(store: TriedStore, engine: Engine) -> None:
+    """Who was queued before the trouble does not wait for as long as that lasts."""
+    store.gate = asyncio.Event()
+    store.faults.append(UNKNOWN_LOST)
+    store.doors_after_fault = 1_000_000
+    first = asyncio.create_task(engine.committer.submit(create("a")))
+    await store.at_gate.wait()
+    second = asyncio.create_task(engine.committer.submit(create("b")))
+    await asyncio.sleep(0)
+    store.gate.set()
+    for waiting in (first, second):
+        with pytest.raises(CommitUnknown):
+            await asyncio.wait_for(waiting, 5)
+    store.closed_doors = 0
+    await _settled(engine)
+    assert await outcomes(engine, create("b")) == [b"2"]
+
+
 async def test_closing_ends_the_search_for_the_outcome(store: TriedStore) -> None:
     """A server that stops does not wait for a store that cannot tell; the next one knows."""
     async with running(store) as engine:

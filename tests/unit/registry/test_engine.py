@@ -73,7 +73,11 @@ async def test_a_store_that_is_held_is_refused() -> None:
 async def test_how_far_back_is_kept() -> None:
     """By itself compaction keeps all of the last while, and of what is older so many changes."""
     now = [1_000_000 * SECOND]
-    engine = Engine(MemoryStore(), Retention(seconds=100, changes=3), clock=lambda: now[0])
+
+    def clock() -> int:
+        return now[0]
+
+    engine = Engine(MemoryStore(), Retention(seconds=100, changes=3), clock=clock, steady=clock)
     await engine.start()
     try:
         for number in range(6):
@@ -96,13 +100,59 @@ async def test_how_far_back_is_kept() -> None:
         await engine.aclose()
 
 
+async def test_a_clock_that_is_set_forward() -> None:
+    """What was kept for a while is not forgotten at once because the clock was set forward.
+
+    After that while of real time it is. A clock that goes back makes nothing older than it is.
+    """
+    wall, steady = [1_000_000 * SECOND], [5 * SECOND]
+
+    def passes(seconds: int) -> None:
+        wall[0] += seconds * SECOND
+        steady[0] += seconds * SECOND
+
+    engine = Engine(
+        MemoryStore(),
+        Retention(seconds=100, changes=0),
+        clock=lambda: wall[0],
+        steady=lambda: steady[0],
+    )
+    await engine.start()
+    try:
+        passes(10)
+        await ready(engine, "a")
+        assert await engine.retained_floor() == 0
+        wall[0] += 3600 * SECOND
+        assert await engine.floor_keeping(100) == 0
+        await ready(engine, "b")
+        passes(99)
+        assert await engine.retained_floor() == 1
+        passes(2)
+        assert await engine.retained_floor() == 3
+        wall[0] -= 7200 * SECOND
+        await ready(engine, "c")
+        for _ in range(10):
+            passes(20)
+            assert await engine.retained_floor() == 0
+        wall[0] += 7200 * SECOND
+        assert await engine.retained_floor() == 0
+        passes(101)
+        assert await engine.retained_floor() == 4
+    finally:
+        await engine.aclose()
+
+
 async def test_sweeping(monkeypatch: pytest.MonkeyPatch) -> None:
     """From time to time the floor moves up, and what lies below it and is not pinned goes."""
     monkeypatch.setattr(engines, "_SWEEP_SECONDS", 0.01)
     monkeypatch.setattr(engines, "_SWEEP_LEAST", 0)
     now = [1_000_000 * SECOND]
     store = MemoryStore()
-    engine = Engine(store, Retention(seconds=1000, changes=2), clock=lambda: now[0])
+
+    def clock() -> int:
+        return now[0]
+
+    engine = Engine(store, Retention(seconds=1000, changes=2), clock=clock, steady=clock)
     await engine.start()
     try:
         [answer] = await outcomes(engine, request(CreateEntity(entity("a")), key="k", body=b"1"))

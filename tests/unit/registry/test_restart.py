@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyper_registry.model.errors import RevisionCompacted, RevisionInFuture
+from hyper_registry.registry.copying import copy
 from hyper_registry.registry.engine import Engine, ReadOptions
 from hyper_registry.registry.mutations import (
     CreateEntity,
@@ -19,6 +23,7 @@ from hyper_registry.registry.mutations import (
     UpdateEntity,
     UpdateRelationship,
 )
+from hyper_registry.store.backup import BackupSnapshot, written
 from hyper_registry.store.memory import MemoryDisk, MemoryStore
 from tests.unit.registry.oracle import Oracle, State
 from tests.unit.registry.strategies import Resolve, groups
@@ -58,6 +63,25 @@ class _Life:
         await self.engine.start()
         self.oldest = self.engine.view.floor
 
+    async def restore(self, _share: float) -> None:
+        """Goes on in a registry that was made of a backup."""
+        made = MemoryDisk()
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory, "backup")
+            snapshot = await self.engine.store.snapshot()
+            pieces = [piece async for piece in written(snapshot)]
+            await asyncio.to_thread(path.write_bytes, b"".join(pieces))
+            await snapshot.aclose()
+            backup, store = await BackupSnapshot.open(path), MemoryStore(made)
+            await store.open()
+            await copy(backup, store)
+            await store.aclose()
+            await backup.aclose()
+        before = self.engine.epoch
+        self.disk = made
+        await self.restart()
+        assert self.engine.epoch != before
+
     async def reorganise(self, share: float) -> None:
         """Drops the dead versions up to a place between the floor and the present."""
         self.oldest = max(self.oldest, self.place(share))
@@ -83,7 +107,10 @@ class _Life:
 
 _shares = st.sampled_from([0.0, 0.3, 0.7, 1.0])
 _upheavals = st.tuples(
-    st.sampled_from(["restart", "restart", "reorganise", "reorganise", "compact", "trim"]), _shares
+    st.sampled_from(
+        ["restart", "restart", "restore", "reorganise", "reorganise", "compact", "trim"]
+    ),
+    _shares,
 )
 
 

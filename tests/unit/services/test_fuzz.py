@@ -21,6 +21,7 @@ from hyper_registry.services.calls import Call
 from hyper_registry.services.entity_service import EntityService
 from hyper_registry.services.registry_service import RegistryService
 from hyper_registry.services.relationship_service import RelationshipService
+from hyper_registry.watch.hub import WatchHub
 from ose.registry.v1 import admin_service_pb2 as admin
 from ose.registry.v1 import entity_service_pb2 as entities
 from ose.registry.v1 import registry_service_pb2 as registry
@@ -68,7 +69,7 @@ async def test_calls_of_random_requests(calls: list[tuple[str, int]]) -> None:
             EntityService(engine),
             RelationshipService(engine),
             RegistryService(engine),
-            AdminService(engine, lambda: 0),
+            AdminService(engine, WatchHub(engine).statistics),
         ]
         await write(
             engine,
@@ -122,7 +123,7 @@ async def test_an_empty_request(name: str) -> None:
             EntityService(engine),
             RelationshipService(engine),
             RegistryService(engine),
-            AdminService(engine, lambda: 0),
+            AdminService(engine, WatchHub(engine).statistics),
         ):
             if hasattr(service, name):
                 await _call(name, getattr(service, name), METHODS[name][0]())

@@ -79,7 +79,7 @@ def command(
 
 
 def _entity(kind: str, name: str, values: dict[str, Any]) -> Entity:
-    from nexus_registry.jsonform import from_dict
+    from ose.registry.jsonform import from_dict
     from ose.registry.v1.entity_pb2 import Entity
 
     form: dict[str, Any] = {

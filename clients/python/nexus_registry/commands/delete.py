@@ -8,12 +8,12 @@ import click
 
 from nexus_registry.arguments import entity_argument
 from nexus_registry.failures import ERROR, Failure
-from nexus_registry.jsonform import to_dict
 from nexus_registry.program import command as make_command
 from nexus_registry.rendering.words import clean, counted, entity_name, relationship_name
 from nexus_registry.reports import delete_relationship
 from nexus_registry.resolver import relationship_id, resolve
 from nexus_registry.session import Session, pass_session
+from ose.registry.jsonform import to_dict
 
 if TYPE_CHECKING:
     from ose.registry.v1.entity_pb2 import Entity

@@ -47,7 +47,7 @@ def command(session: Session, entity: str, is_flat: bool, ids: bool, **values: A
     relationship is one line; an entity is opened once, where it is nearest, and (*) elsewhere says
     that it goes on there.
     """
-    root = resolve(session.client, entity, read_of(values["at_revision"], values["min_revision"]))
+    root = resolve(session.client, entity, read_of(values["at"], values["min_revision"]))
     graph = session.client.get_dependencies(root.id, **walk_options_of(values))
     if not session.as_table:
         show_graph_form(session, graph)

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import click
 
-from nexus_registry.arguments import LIST, flat, read_of, read_options
-from nexus_registry.jsonform import JsonObject, to_dict
+from nexus_registry.arguments import LIST, Point, flat, read_of, read_options
 from nexus_registry.program import command as make_command
 from nexus_registry.progress import progress_bar
 from nexus_registry.rendering.output import json_text, yaml_text
 from nexus_registry.rendering.words import counted
 from nexus_registry.session import Session, pass_session
+from nexus_registry.targets import target
+from ose.registry.jsonform import JsonObject, to_dict
 
 if TYPE_CHECKING:
     from ose.registry.v1.registry_service_pb2 import ExportResponse
@@ -29,7 +25,7 @@ if TYPE_CHECKING:
     examples="""
     nexus-registry export backup.ndjson
     nexus-registry export -o yaml --type plugin,service > catalogue.yaml
-    nexus-registry export --at-revision 120 | jq -r 'select(.name) | .name'
+    nexus-registry export --at 120 | jq -r 'select(.name) | .name'
     """,
 )
 @click.argument("file", metavar="[FILE]", default="-")
@@ -56,7 +52,7 @@ def command(
     file: str,
     entity_types: tuple[tuple[str, ...], ...],
     types: tuple[tuple[str, ...], ...],
-    at_revision: int | None,
+    at: Point | None,
     min_revision: int | None,
 ) -> None:
     """Write everything to a file.
@@ -66,10 +62,10 @@ def command(
     -, it is standard output. import reads it.
     """
     parts = session.client.export(
-        entity_types=flat(entity_types), types=flat(types), **read_of(at_revision, min_revision)
+        entity_types=flat(entity_types), types=flat(types), **read_of(at, min_revision)
     )
     write = _yaml_document if session.settings.output == "yaml" else _json_line
-    with _target(file) as stream:
+    with target(file, "w") as stream:
         entities, relationships, revision = _write(session, parts, stream, write)
     session.note(
         f"exported {counted(entities, 'entity')} and {counted(relationships, 'relationship')}"
@@ -102,36 +98,3 @@ def _write(
             revision = part.revision
             advance(len(part.entities) + len(part.relationships))
     return entities, relationships, revision
-
-
-@contextmanager
-def _target(file: str) -> Iterator[IO[str]]:
-    """Standard output, or a new file that takes its name when it is complete."""
-    if file == "-":
-        yield sys.stdout
-        return
-    path = Path(file)
-    if path.exists() and not path.is_file():
-        with path.open("w", encoding="utf-8") as stream:  # a pipe or a device
-            yield stream
-        return
-    folder, prefix = path.parent, f".{path.name}."
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=folder, prefix=prefix, delete=False
-    ) as stream:
-        try:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-            Path(stream.name).chmod(0o666 & ~_umask())
-            Path(stream.name).replace(path)
-        except BaseException:
-            with suppress(OSError):
-                Path(stream.name).unlink()
-            raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

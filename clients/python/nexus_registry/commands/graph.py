@@ -70,7 +70,7 @@ def command(
     """
     from ose.registry.client import Direction
 
-    root = resolve(session.client, entity, read_of(values["at_revision"], values["min_revision"]))
+    root = resolve(session.client, entity, read_of(values["at"], values["min_revision"]))
     way = Direction.Value(f"DIRECTION_{direction.upper()}")
     graph = session.client.get_graph(root.id, direction=way, **walk_options_of(values))
     if form in _DIAGRAMS:

@@ -7,10 +7,10 @@ from typing import Any
 import click
 
 from nexus_registry.failures import ERROR
-from nexus_registry.jsonform import to_dict
 from nexus_registry.program import command as make_command
 from nexus_registry.rendering.output import Cell
 from nexus_registry.session import Session, pass_session
+from ose.registry.jsonform import to_dict
 
 
 @make_command(

@@ -39,7 +39,7 @@ def command(session: Session, entity: str, **values: Any) -> None:
     ENTITY is an id, a name (its newest version), type/name or type/name@version. The nearest come
     first, each with a shortest path through which it is affected.
     """
-    root = resolve(session.client, entity, read_of(values["at_revision"], values["min_revision"]))
+    root = resolve(session.client, entity, read_of(values["at"], values["min_revision"]))
     graph = session.client.analyze_impact(root.id, **walk_options_of(values))
     if not session.as_table:
         show_graph_form(session, graph)

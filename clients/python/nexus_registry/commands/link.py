@@ -65,7 +65,7 @@ def command(
     It points from SOURCE to TARGET: a dependency from the dependent to what it needs. Both are ids,
     names (their newest versions), type/name or type/name@version.
     """
-    from nexus_registry.jsonform import from_dict
+    from ose.registry.jsonform import from_dict
     from ose.registry.v1.relationship_pb2 import Relationship
 
     start, end = resolve(session.client, source), resolve(session.client, target)

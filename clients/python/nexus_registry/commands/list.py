@@ -12,6 +12,8 @@ from nexus_registry.arguments import (
     LIST,
     STATUSES,
     ListType,
+    Point,
+    filter_option,
     flat,
     health_numbers,
     read_of,
@@ -19,7 +21,6 @@ from nexus_registry.arguments import (
     status_numbers,
 )
 from nexus_registry.completion import complete_entity_type
-from nexus_registry.jsonform import to_dict
 from nexus_registry.program import command as make_command
 from nexus_registry.rendering.entities import (
     ENTITY_COLUMNS,
@@ -30,6 +31,7 @@ from nexus_registry.rendering.entities import (
 from nexus_registry.rendering.words import counted
 from nexus_registry.resolver import RELATIONSHIP, resolve
 from nexus_registry.session import Session, pass_session
+from ose.registry.jsonform import to_dict
 
 if TYPE_CHECKING:
     from ose.registry.client import EntityListing, ReadOptions, RelationshipListing
@@ -47,7 +49,9 @@ _OF_RELATIONSHIPS = ("link_type", "source", "target", "entity")
     nexus-registry list plugin
     nexus-registry list service --feature ai-ml
     nexus-registry list --status active --label tier=gold --order-by "name desc"
+    nexus-registry list --filter "metadata.replicas < 2 AND NOT status = disabled"
     nexus-registry list relationship --type depends_on --target my-database
+    nexus-registry list relationship --filter "weight > 0.5 AND metadata.via:grpc"
     """,
 )
 @click.argument(
@@ -97,6 +101,7 @@ _OF_RELATIONSHIPS = ("link_type", "source", "target", "entity")
 @click.option("--source", metavar="ENTITY", help="Of relationships: those that start at this.")
 @click.option("--target", metavar="ENTITY", help="Of relationships: those that point to this.")
 @click.option("--entity", metavar="ENTITY", help="Of relationships: those at either end of this.")
+@filter_option("Only what")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="This many at most.")
 @read_options
 @pass_session
@@ -104,7 +109,7 @@ def command(
     session: Session,
     kind: tuple[str, ...],
     limit: int | None,
-    at_revision: int | None,
+    at: Point | None,
     min_revision: int | None,
     **conditions: Any,
 ) -> None:
@@ -112,8 +117,14 @@ def command(
 
     TYPE is plugin, service, feature, mesh_node or a type of your own; several with commas between
     them; relationship lists relationships. Without a type all entities are listed.
+
+    A filter compares fields: = != < <= > >= and : (has), with AND, OR, NOT and parentheses; *
+    stands for any letters. Fields of entities are id, type, name, version, status, health, feature,
+    labels.KEY, metadata.PATH, regions, revision, create_revision, created_at and updated_at; of
+    relationships id, source_id, target_id, type, weight, bidirectional, version_constraint,
+    metadata.PATH and the last four. Times may be written as ago(2h).
     """
-    read = read_of(at_revision, min_revision)
+    read = read_of(at, min_revision)
     if RELATIONSHIP in kind:
         if len(kind) > 1:
             raise click.UsageError("relationship cannot be listed together with types of entities")
@@ -146,6 +157,7 @@ def _list_entities(
         "feature": conditions["feature"] or "",
         "name_prefix": conditions["name_prefix"] or "",
         "order_by": conditions["order_by"] or "",
+        "filter": conditions["filter"],
         **read,
     }
     given = cast("EntityListing", listing)
@@ -163,7 +175,11 @@ def _show_entities(session: Session, found: Iterator[Entity]) -> None:
 def _list_relationships(
     session: Session, conditions: dict[str, Any], limit: int | None, read: ReadOptions
 ) -> None:
-    listing: dict[str, Any] = {"types": flat(conditions["link_type"]), **read}
+    listing: dict[str, Any] = {
+        "types": flat(conditions["link_type"]),
+        "filter": conditions["filter"],
+        **read,
+    }
     for end in ("source", "target", "entity"):
         if conditions[end]:
             listing[f"{end}_id"] = resolve(session.client, conditions[end], read).id

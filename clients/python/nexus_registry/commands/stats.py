@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from nexus_registry.jsonform import to_dict
 from nexus_registry.program import command as make_command
 from nexus_registry.rendering.entities import Pair
 from nexus_registry.rendering.words import date_time, size
 from nexus_registry.session import Session, pass_session
+from ose.registry.jsonform import to_dict
 
 if TYPE_CHECKING:
     from ose.registry.v1.admin_service_pb2 import GetStatisticsResponse
@@ -46,7 +46,9 @@ def _pairs(found: GetStatisticsResponse) -> Iterator[Pair]:
     yield "revision", f"{found.revision}, readable from {found.compacted_revision}"
     yield "versions held", f"{found.versions_held:,}, {size(found.record_bytes)}"
     yield "store", f"{found.store}, {size(found.store_bytes)}"
-    yield "watchers", f"{found.watchers:,}"
+    behind = f", the slowest {found.watch_lag:,} revisions behind" if found.watchers else ""
+    yield "watchers", f"{found.watchers:,}{behind}"
+    yield "memory", size(found.memory_bytes)
     yield "server", f"{found.server_version}, since {date_time(found.started_at)} UTC"
     yield "epoch", found.epoch
 

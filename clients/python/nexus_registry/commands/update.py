@@ -123,7 +123,7 @@ def _refuse(values: dict[str, Any], names: tuple[str, ...], what: str) -> None:
 
 
 def _update_entity(session: Session, text: str, change: Change, options: dict[str, Any]) -> None:
-    from nexus_registry.jsonform import from_dict
+    from ose.registry.jsonform import from_dict
     from ose.registry.v1.entity_pb2 import Entity
 
     form, mask = change
@@ -137,7 +137,7 @@ def _update_entity(session: Session, text: str, change: Change, options: dict[st
 def _update_relationship(
     session: Session, edge_id: str, change: Change, options: dict[str, Any]
 ) -> None:
-    from nexus_registry.jsonform import from_dict
+    from ose.registry.jsonform import from_dict
     from ose.registry.v1.relationship_pb2 import Relationship
 
     form, mask = change

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import click
 
-from nexus_registry.arguments import LIST, flat, read_of, read_options
+from nexus_registry.arguments import LIST, filter_option, flat, read_of, read_options
 from nexus_registry.completion import complete_entity_type, complete_relationship_type
 from nexus_registry.rendering.graphs import TreeStyle, graph_form, incompleteness, tree_lines
 from nexus_registry.rendering.words import counted
@@ -52,6 +52,7 @@ def walk_options(*, default_types: str, default_depth: str) -> Callable[[F], F]:
                     help="Enter only entities of these types.",
                     shell_complete=complete_entity_type,
                 ),
+                filter_option("Enter only entities that"),
                 click.option(
                     "--node-limit",
                     type=click.IntRange(1, 1_000_000),
@@ -72,8 +73,9 @@ def walk_options_of(values: dict[str, Any]) -> GraphOptions:
         "depth": values["depth"],
         "types": flat(values["types"]),
         "entity_types": flat(values["entity_types"]),
+        "filter": values["filter"],
         "node_limit": values["node_limit"] or 0,
-        **read_of(values["at_revision"], values["min_revision"]),
+        **read_of(values["at"], values["min_revision"]),
     }
     return cast("GraphOptions", given)
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import select
 import sys
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from nexus_registry.arguments import LIST, flat
+from nexus_registry.arguments import LIST, POINT, FilterType, filter_option, flat
+from nexus_registry.commands.following import end_if_unread, follow_answer
+from nexus_registry.commands.questions import question_options
+from nexus_registry.completion import complete_entity
 from nexus_registry.program import command as make_command
 from nexus_registry.rendering.events import update_forms, update_lines
 from nexus_registry.session import Session, pass_session
@@ -24,7 +27,12 @@ if TYPE_CHECKING:
     nexus-registry watch
     nexus-registry watch --entity-type plugin --feature ai-ml --snapshot
     nexus-registry watch --type depends_on --from 120 -o json
+    nexus-registry watch --entity-type service --from 10m
     nexus-registry watch --id my-plugin --previous
+    nexus-registry watch --filter "health != healthy AND labels.tier = gold"
+    nexus-registry watch --resume TOKEN --reset -o json
+    nexus-registry watch --graph my-database --impact
+    nexus-registry watch --graph my-plugin --deps --depth 2 --previous
     """,
 )
 @click.option(
@@ -68,15 +76,36 @@ if TYPE_CHECKING:
     metavar="ID",
     help="Follow relationships at either end of these entities.",
 )
+@filter_option("Follow entities that")
+@click.option(
+    "--link-filter",
+    type=FilterType("relationships"),
+    metavar="EXPR",
+    default="",
+    help="Follow relationships that this filter means.",
+)
+@click.option(
+    "--graph",
+    metavar="ENTITY",
+    help="Follow the answer about the graph that begins at this entity.",
+    shell_complete=complete_entity,
+)
+@question_options
 @click.option("--snapshot", is_flag=True, help="Begin with everything that matches now.")
 @click.option(
     "--from",
     "start",
-    type=click.IntRange(min=1),
-    metavar="REVISION",
-    help="Begin with this revision, in the past or to come.",
+    type=POINT,
+    metavar="REV|TIME",
+    help="Begin with this revision, or behind this time, such as 2026-03-01T09:30 or 10m (ago); it"
+    " may be one to come.",
 )
 @click.option("--resume", metavar="TOKEN", help="Continue after what came with this token.")
+@click.option(
+    "--reset",
+    is_flag=True,
+    help="Begin anew with a snapshot where the past is compacted, instead of failing.",
+)
 @click.option("--previous", is_flag=True, help="Show with each change what was before.")
 @click.option(
     "--bookmark",
@@ -92,24 +121,40 @@ def command(session: Session, **values: Any) -> None:
     out, and the other way round. An entity that starts to match a filter is shown as created, one
     that stops to as deleted.
 
-    A connection that breaks is made again, and nothing is missed. With --output json every line is
-    one JSON object; the last line of a revision has the resume_token that --resume takes. Ctrl-C
-    ends the command with exit code 130.
+    With --graph it is an answer that is followed: the surroundings of an entity, or with --deps or
+    --impact what `deps` and `impact` show. First comes how large it is, then what enters it (+), is
+    changed in it (~) and leaves it (-). --type, --entity-type and --filter say what to walk and to
+    enter.
+
+    A connection that breaks is made again, and nothing is missed. If what happened meanwhile has
+    been compacted, the command fails; with --reset it says so in a line of type reset, and begins
+    anew with everything that matches. With --output json every line is one JSON object; the last
+    line of a revision has the resume_token that --resume takes. Ctrl-C ends the command with exit
+    code 130.
     """
-    if sum((values["start"] is not None, values["resume"] is not None, values["snapshot"])) > 1:
-        raise click.UsageError("give one of --from, --resume and --snapshot")
     if values["bookmark"] is not None and not 0.1 <= values["bookmark"] <= 3600:
         raise click.UsageError("--bookmark takes 100ms to 1h")
+    if values["graph"] is not None:
+        follow_answer(session, values)
+        return
+    for name in ("deps", "impact", "depth", "direction"):
+        if values[name] is not None and values[name] is not False:
+            raise click.UsageError(f"--{name} is for --graph")
+    if sum((values["start"] is not None, values["resume"] is not None, values["snapshot"])) > 1:
+        raise click.UsageError("give one of --from, --resume and --snapshot")
+    timed = isinstance(values["start"], datetime)
     # A wrong address is an error now; a connection that breaks later is made again.
     session.client.check_health()
     for update in session.client.watch(
         entities=_entity_filter(values),
         relationships=_relationship_filter(values),
-        start_revision=values["start"],
+        start_revision=None if timed else values["start"],
+        start_time=values["start"] if timed else None,
         resume_token=values["resume"],
         snapshot=values["snapshot"],
         include_previous=values["previous"],
         bookmark_interval=values["bookmark"],
+        reset_on_compaction=values["reset"],
     ):
         _show(session, update, bookmarks=values["bookmark"] is not None)
 
@@ -122,6 +167,7 @@ def _entity_filter(values: dict[str, Any]) -> EntityFilter | None:
         types=flat(values["entity_types"]),
         labels=values["labels"],
         feature=values["feature"] or "",
+        filter=values["filter"],
     )
     return wanted if wanted.ByteSize() else None
 
@@ -129,7 +175,11 @@ def _entity_filter(values: dict[str, Any]) -> EntityFilter | None:
 def _relationship_filter(values: dict[str, Any]) -> RelationshipFilter | None:
     from ose.registry.client import RelationshipFilter
 
-    wanted = RelationshipFilter(types=flat(values["types"]), entity_ids=flat(values["ends"]))
+    wanted = RelationshipFilter(
+        types=flat(values["types"]),
+        entity_ids=flat(values["ends"]),
+        filter=values["link_filter"],
+    )
     return wanted if wanted.ByteSize() else None
 
 
@@ -140,15 +190,4 @@ def _show(session: Session, update: WatchUpdate, *, bookmarks: bool) -> None:
     else:
         session.output.lines(update_lines(update, bookmarks=bookmarks))
         sys.stdout.flush()
-    if update.kind.value == "bookmark" and _reader_is_gone():
-        raise BrokenPipeError
-
-
-def _reader_is_gone() -> bool:
-    """Whether nobody reads standard output any more; writing tells so only at the next event."""
-    try:
-        poll = select.poll()
-        poll.register(sys.stdout.fileno(), 0)
-        return any(event & select.POLLERR for _, event in poll.poll(0))
-    except (AttributeError, OSError, ValueError):
-        return False  # no such call on this system, or no such file
+    end_if_unread(update.kind.value)

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from nexus_registry.jsonform import JsonObject, to_dict
 from nexus_registry.rendering.output import Cell
 from nexus_registry.rendering.words import (
     counted,
@@ -16,6 +15,7 @@ from nexus_registry.rendering.words import (
     health_style,
     size,
 )
+from ose.registry.jsonform import JsonObject, to_dict
 
 if TYPE_CHECKING:
     from ose.registry.v1.admin_service_pb2 import GetStatisticsResponse

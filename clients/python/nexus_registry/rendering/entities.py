@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
-from nexus_registry.jsonform import to_dict
 from nexus_registry.rendering.output import Cell, Row
 from nexus_registry.rendering.words import (
     date_time,
@@ -15,6 +14,7 @@ from nexus_registry.rendering.words import (
     scalar,
     status_of,
 )
+from ose.registry.jsonform import to_dict
 
 if TYPE_CHECKING:
     from ose.registry.v1.entity_pb2 import Entity

@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from nexus_registry.jsonform import JsonObject, enum_name, to_dict
 from nexus_registry.rendering.output import Cell
 from nexus_registry.rendering.words import entity_name, relationship_name, scalar
+from ose.registry.jsonform import JsonObject, enum_name, to_dict
 
 if TYPE_CHECKING:
     from ose.registry.client import Event, WatchUpdate
     from ose.registry.v1.entity_pb2 import Entity
     from ose.registry.v1.relationship_pb2 import Relationship
 
-__all__ = ["changed_fields", "update_forms", "update_lines"]
+__all__ = ["SIGNS", "changed_fields", "changes", "shown", "update_forms", "update_lines"]
 
 Line = list[str | Cell]
 
-_SIGNS: Final = {"created": ("+", "green"), "updated": ("~", "yellow"), "deleted": ("-", "red")}
+SIGNS: Final = {"created": ("+", "green"), "updated": ("~", "yellow"), "deleted": ("-", "red")}
+"""How each kind of change is marked: a sign, and the style of a terminal."""
 _EVERY_CHANGE: Final = ("updated_at", "revision")
 _MISSING: Final = object()
 
@@ -50,6 +51,8 @@ def update_lines(update: WatchUpdate, *, bookmarks: bool) -> Iterator[Line]:
     kind = update.kind.value
     if kind == "snapshot_end":
         yield [Cell(f"  end of snapshot at revision {update.revision}", "dim")]
+    elif kind == "reset":
+        yield [Cell("  what happened meanwhile is forgotten: it begins anew", "dim")]
     elif kind == "restarted":
         yield [Cell("  the connection broke: the snapshot begins again", "dim")]
     elif kind == "bookmark" and bookmarks:
@@ -60,7 +63,7 @@ def _event_line(event: Event) -> Line:
     from ose.registry.client import EventType
 
     kind = enum_name(EventType.DESCRIPTOR, event.type)
-    sign, style = _SIGNS.get(kind, ("?", ""))
+    sign, style = SIGNS.get(kind, ("?", ""))
     time = f"{event.commit_time.ToDatetime():%H:%M:%S}"
     is_entity = event.WhichOneof("resource") == "entity"
     resource = _entity(event.entity) if is_entity else _relationship(event.relationship)
@@ -70,8 +73,8 @@ def _event_line(event: Event) -> Line:
         Cell(f"{kind:7} ", style),
         *resource,
     ]
-    if changes := _changes(event):
-        line.append(Cell(f"  {changes}", "dim"))
+    if changed := _changes(event):
+        line.append(Cell(f"  {changed}", "dim"))
     return line
 
 
@@ -88,15 +91,19 @@ def _changes(event: Event) -> str:
     previous = event.WhichOneof("previous")
     if previous is None or event.type != 2:
         return ""
-    before = to_dict(getattr(event, previous))
-    after = to_dict(getattr(event, previous.removeprefix("previous_")))
+    return changes(getattr(event, previous), getattr(event, previous.removeprefix("previous_")))
+
+
+def changes(before: Entity | Relationship, after: Entity | Relationship) -> str:
+    """The fields that differ, with the old and the new values."""
     return ", ".join(
-        f"{name}: {_shown(old)} => {_shown(new)}"
-        for name, old, new in changed_fields(before, after)
+        f"{name}: {shown(old)} => {shown(new)}"
+        for name, old, new in changed_fields(to_dict(before), to_dict(after))
     )
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value of `changed_fields`, on one line."""
     return "-" if value is _MISSING else scalar(value) or "''"
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
-from nexus_registry.jsonform import JsonObject, enum_name, to_dict
 from nexus_registry.rendering.output import Cell, Row
 from nexus_registry.rendering.words import clean, health_of, health_style, versioned
+from ose.registry.jsonform import JsonObject, enum_name, to_dict
 
 if TYPE_CHECKING:
     from ose.registry.client import Graph

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from nexus_registry.settings import Settings
 
-__all__ = ["Cell", "Output", "Row", "json_text", "rich_text", "yaml_text"]
+__all__ = ["Cell", "Line", "Output", "Row", "json_text", "rich_text", "yaml_text"]
 
 MAX_PRETTY_ROWS: Final = 1000
 """Longer tables are aligned text on a terminal too: rich would take seconds for them."""
@@ -34,7 +34,13 @@ class Cell(NamedTuple):
     style: str = ""
 
 
-Row = Sequence[str | Cell]
+class Line(NamedTuple):
+    """A text of several styles."""
+
+    pieces: tuple[str | Cell, ...]
+
+
+Row = Sequence[str | Cell | Line]
 
 
 def json_text(value: Any, *, indent: int | None = 2) -> str:
@@ -157,7 +163,9 @@ def _flat_pairs(
             yield name, value or "-"
 
 
-def _text_of(cell: str | Cell) -> str:
+def _text_of(cell: str | Cell | Line) -> str:
+    if isinstance(cell, Line):
+        return "".join(map(_text_of, cell.pieces))
     return clean(cell.text if isinstance(cell, Cell) else cell)
 
 
@@ -210,8 +218,12 @@ def _rich_table(columns: Sequence[str], rows: Iterable[Row], shown: Mapping[int,
             min_width=width if short else FOLDED_WIDTH,
         )
     for row in rows:
-        table.add_row(*(rich_text([row[place]]) for place in shown))
+        table.add_row(*(rich_text(_pieces(row[place])) for place in shown))
     return table
+
+
+def _pieces(cell: str | Cell | Line) -> tuple[str | Cell, ...]:
+    return cell.pieces if isinstance(cell, Line) else (cell,)
 
 
 def aligned(rows: Iterable[Row]) -> Iterator[str]:

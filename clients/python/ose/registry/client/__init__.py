@@ -10,6 +10,7 @@ messages that they take and answer are those of `ose.registry.v1`; the common on
 """
 
 from ose.registry.client._async import AsyncRegistryClient, ServingStatus
+from ose.registry.client._backup import BackupInfo
 from ose.registry.client._blocking import RegistryClient
 from ose.registry.client._errors import (
     Aborted,
@@ -32,32 +33,49 @@ from ose.registry.client._errors import (
     Unknown,
 )
 from ose.registry.client._graph import Graph
+from ose.registry.client._live import GraphUpdate, GraphUpdateKind, LiveGraph
 from ose.registry.client._options import (
     EntityListing,
     GraphOptions,
     ReadOptions,
     RelationshipListing,
+    StreamOptions,
+    WalkOptions,
 )
 from ose.registry.client._retry import RetryPolicy
+from ose.registry.client._search import SearchResult
 from ose.registry.client._watch import WatchKind, WatchUpdate
 from ose.registry.v1.entity_pb2 import Entity, EntityFilter, EntityStatus, HealthStatus
+from ose.registry.v1.entity_service_pb2 import EntityRevision
 from ose.registry.v1.error_reason_pb2 import ErrorReason
-from ose.registry.v1.graph_service_pb2 import IncompleteReason
+from ose.registry.v1.graph_service_pb2 import (
+    CycleGroup,
+    GraphChange,
+    GraphChangeType,
+    GraphQuestion,
+    IncompleteReason,
+    Path,
+    PathCost,
+)
 from ose.registry.v1.mutation_pb2 import Mutation, MutationResult, Precondition
 from ose.registry.v1.relationship_pb2 import Direction, Relationship, RelationshipFilter
+from ose.registry.v1.search_service_pb2 import SearchHighlight, SearchMatch, SearchSpan
 from ose.registry.v1.watch_service_pb2 import Event, EventType
 
 __all__ = [
     "Aborted",
     "AlreadyExists",
     "AsyncRegistryClient",
+    "BackupInfo",
     "Cancelled",
+    "CycleGroup",
     "DataLoss",
     "DeadlineExceeded",
     "Direction",
     "Entity",
     "EntityFilter",
     "EntityListing",
+    "EntityRevision",
     "EntityStatus",
     "ErrorReason",
     "Event",
@@ -65,15 +83,23 @@ __all__ = [
     "FailedPrecondition",
     "FieldViolation",
     "Graph",
+    "GraphChange",
+    "GraphChangeType",
     "GraphOptions",
+    "GraphQuestion",
+    "GraphUpdate",
+    "GraphUpdateKind",
     "HealthStatus",
     "IncompleteReason",
     "Internal",
     "InvalidArgument",
+    "LiveGraph",
     "Mutation",
     "MutationResult",
     "NotFound",
     "OutOfRange",
+    "Path",
+    "PathCost",
     "PermissionDenied",
     "Precondition",
     "ReadOptions",
@@ -84,11 +110,17 @@ __all__ = [
     "RelationshipListing",
     "ResourceExhausted",
     "RetryPolicy",
+    "SearchHighlight",
+    "SearchMatch",
+    "SearchResult",
+    "SearchSpan",
     "ServingStatus",
+    "StreamOptions",
     "Unauthenticated",
     "Unavailable",
     "Unimplemented",
     "Unknown",
+    "WalkOptions",
     "WatchKind",
     "WatchUpdate",
 ]

@@ -131,6 +131,8 @@ class RegistryClient:
     update_entity = _call(AsyncRegistryClient.update_entity)
     delete_entity = _call(AsyncRegistryClient.delete_entity)
     batch_get_entities = _call(AsyncRegistryClient.batch_get_entities)
+    list_entity_revisions = _stream(AsyncRegistryClient.list_entity_revisions)
+    list_entity_revisions_page = _call(AsyncRegistryClient.list_entity_revisions_page)
 
     create_relationship = _call(AsyncRegistryClient.create_relationship)
     get_relationship = _call(AsyncRegistryClient.get_relationship)
@@ -167,9 +169,19 @@ class RegistryClient:
     get_graph = _call(AsyncRegistryClient.get_graph)
     get_dependencies = _call(AsyncRegistryClient.get_dependencies)
     analyze_impact = _call(AsyncRegistryClient.analyze_impact)
+    stream_graph = _stream(AsyncRegistryClient.stream_graph)
+    diff_graph = _call(AsyncRegistryClient.diff_graph)
+    find_paths = _call(AsyncRegistryClient.find_paths)
+    find_cycles = _call(AsyncRegistryClient.find_cycles)
+    get_dependency_order = _call(AsyncRegistryClient.get_dependency_order)
+
+    search = _call(AsyncRegistryClient.search)
 
     watch = _stream(AsyncRegistryClient.watch)
+    watch_graph = _stream(AsyncRegistryClient.watch_graph)
 
     get_statistics = _call(AsyncRegistryClient.get_statistics)
     compact = _call(AsyncRegistryClient.compact)
+    backup = _stream(AsyncRegistryClient.backup)
+    save_backup = _call(AsyncRegistryClient.save_backup)
     check_health = _call(AsyncRegistryClient.check_health)

@@ -14,6 +14,7 @@ from ose.registry.v1.entity_service_pb2_grpc import EntityServiceStub
 from ose.registry.v1.graph_service_pb2_grpc import GraphServiceStub
 from ose.registry.v1.registry_service_pb2_grpc import RegistryServiceStub
 from ose.registry.v1.relationship_service_pb2_grpc import RelationshipServiceStub
+from ose.registry.v1.search_service_pb2_grpc import SearchServiceStub
 from ose.registry.v1.watch_service_pb2_grpc import WatchServiceStub
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ose.registry.v1.graph_service_pb2_grpc import GraphServiceAsyncStub
     from ose.registry.v1.registry_service_pb2_grpc import RegistryServiceAsyncStub
     from ose.registry.v1.relationship_service_pb2_grpc import RelationshipServiceAsyncStub
+    from ose.registry.v1.search_service_pb2_grpc import SearchServiceAsyncStub
     from ose.registry.v1.watch_service_pb2_grpc import WatchServiceAsyncStub
 
     HealthCheck = grpc.aio.UnaryUnaryMultiCallable[HealthCheckRequest, HealthCheckResponse]
@@ -119,6 +121,11 @@ class Connection:
     def relationships(self) -> RelationshipServiceAsyncStub:
         """The stub of RelationshipService."""
         return RelationshipServiceStub(self.channel)
+
+    @cached_property
+    def search(self) -> SearchServiceAsyncStub:
+        """The stub of SearchService."""
+        return SearchServiceStub(self.channel)
 
     @cached_property
     def watch(self) -> WatchServiceAsyncStub:

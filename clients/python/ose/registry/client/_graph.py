@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol, TypeVar
@@ -58,6 +58,11 @@ class Graph:
     """Asks for what was cut, as `page_token`; empty if it is complete."""
     first_position: int = 0
     """The position of the first node here: 0, but for what a `page_token` asked for."""
+
+    @classmethod
+    def joined(cls, parts: Iterable[GraphResponse]) -> Graph:
+        """The answer that pages, or the parts of a stream, are together. There must be one."""
+        return _joined(list(parts))
 
     def __len__(self) -> int:
         return len(self.nodes)

@@ -7,9 +7,11 @@ stood in the signature.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any, TypedDict
 
 from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from ose.registry.v1.entity_pb2 import EntityStatus, HealthStatus
 
@@ -21,6 +23,8 @@ class ReadOptions(TypedDict, total=False):
 
     at_revision: int
     """Read the past as it was at this revision."""
+    at_time: datetime
+    """Read the past as it was at this time, which has a time zone; not with `at_revision`."""
     min_revision: int
     """Wait until this revision is reached."""
     stale_ok: bool
@@ -46,6 +50,8 @@ class EntityListing(ReadOptions, total=False):
     """`key=value` or `key`; all must hold."""
     name_prefix: str
     """What their names start with."""
+    filter: str
+    """A filter expression that must hold too."""
     order_by: str
     """`create_revision`, `name`, `revision` or `updated_at`, and ` desc` for the reverse."""
     offset: int
@@ -63,39 +69,70 @@ class RelationshipListing(ReadOptions, total=False):
     """The entity that they point to."""
     entity_id: str
     """The entity that they start at or point to."""
+    filter: str
+    """A filter expression that must hold too."""
     offset: int
     """How many to pass over first."""
 
 
-class GraphOptions(ReadOptions, total=False):
+class WalkOptions(TypedDict, total=False):
+    """How far to walk, and along what."""
+
+    depth: int | None
+    """How many steps at most; None for the default of the method, or of the question."""
+    types: str | Iterable[str]
+    """The types of the relationships to walk."""
+    entity_types: str | Iterable[str]
+    """Enter only entities of these types."""
+    filter: str
+    """Enter only entities for which this filter expression holds."""
+
+
+class StreamOptions(WalkOptions, ReadOptions, total=False):
+    """How far to walk, along what, and how much to answer at most, in all parts together."""
+
+    node_limit: int
+    """How many nodes to answer at most."""
+    edge_limit: int
+    """How many edges to answer at most."""
+    page_token: str
+    """The `next_page_token` of a part: answer what comes after it."""
+
+
+class GraphOptions(StreamOptions, total=False):
     """How far to walk, and along what.
 
     With any of the three limits an answer is one page, which may be cut (`Graph.complete`); without
     them the answer is whole.
     """
 
-    depth: int | None
-    """How many steps at most; None for the method's default."""
-    types: str | Iterable[str]
-    """The types of the relationships to walk."""
-    entity_types: str | Iterable[str]
-    """Enter only entities of these types."""
-    node_limit: int
-    """How many nodes to answer at most."""
-    edge_limit: int
-    """How many edges to answer at most."""
     byte_limit: int
     """How many bytes to answer at most."""
-    page_token: str
-    """The `next_page_token` of an answer that was cut: answer what comes after it."""
 
 
 def fields(options: Mapping[str, object]) -> dict[str, Any]:
-    """Options as the fields of a request: where several values may be, one may stand for itself."""
-    return {
-        name: [value] if name in _REPEATED and isinstance(value, str | int) else value
-        for name, value in options.items()
-    }
+    """Options as the fields of a request: where several values may be, one may stand for itself.
+
+    Raises ValueError for a time without a time zone.
+    """
+    return {name: _field(name, value) for name, value in options.items()}
+
+
+def _field(name: str, value: object) -> object:
+    if isinstance(value, datetime):
+        return timestamp(name, value)
+    return [value] if name in _REPEATED and isinstance(value, str | int) else value
+
+
+def timestamp(name: str, time: datetime) -> Timestamp:
+    """The time that the argument `name` says. Raises ValueError if it has no time zone."""
+    if time.utcoffset() is None:
+        raise ValueError(
+            f"{name} needs a time zone, such as datetime.now(UTC); {time} may be any of many times"
+        )
+    stamp = Timestamp()
+    stamp.FromDatetime(time)
+    return stamp
 
 
 def mask(paths: FieldMask | Iterable[str] | None) -> FieldMask | None:

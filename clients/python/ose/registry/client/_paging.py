@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar
 
-from ose.registry.v1.entity_service_pb2 import ListEntitiesRequest
+from ose.registry.v1.entity_service_pb2 import ListEntitiesRequest, ListEntityRevisionsRequest
 from ose.registry.v1.relationship_service_pb2 import ListRelationshipsRequest
 
 MAX_PAGE = 1000
 
-Query = TypeVar("Query", ListEntitiesRequest, ListRelationshipsRequest)
+Query = TypeVar("Query", ListEntitiesRequest, ListEntityRevisionsRequest, ListRelationshipsRequest)
 Item = TypeVar("Item")
 
 
@@ -45,4 +45,7 @@ async def every(
             return
         # The token has the position and the revision.
         request.page_token = page.next_page_token
-        request.offset = request.at_revision = 0
+        request.at_revision = 0
+        request.ClearField("at_time")
+        if not isinstance(request, ListEntityRevisionsRequest):
+            request.offset = 0

@@ -9,20 +9,18 @@ revisions and goes on for as long as somebody listens:
   twice.
 - A snapshot has no token before its end. If it breaks, it begins again, after a RESTARTED mark if
   parts of it had been handed over.
+- Where the registry says RESET, what comes is a snapshot as at the beginning, and goes on like one.
 """
 
 from __future__ import annotations
 
-import asyncio
 import enum
-import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from ose.registry.client._errors import RegistryError, Unavailable, is_broken_stream, rpc_errors
+from ose.registry.client._continued import Continued, silence_of
 from ose.registry.client._retry import Outage
 from ose.registry.v1.entity_pb2 import Entity
 from ose.registry.v1.relationship_pb2 import Relationship
@@ -34,10 +32,6 @@ if TYPE_CHECKING:
     from ose.registry.client._calls import Metadata
 
     WatchMethod = grpc.aio.UnaryStreamMultiCallable[WatchRequest, WatchResponse]
-
-log = logging.getLogger("ose.registry.client")
-
-DEFAULT_BOOKMARK_SECONDS = 10.0
 
 
 class WatchKind(enum.Enum):
@@ -51,6 +45,9 @@ class WatchKind(enum.Enum):
     """`events`, of one or more whole revisions up to `revision`."""
     BOOKMARK = "bookmark"
     """Nothing else matched up to `revision`."""
+    RESET = "reset"
+    """The changes behind the update before are forgotten (`reset_on_compaction` was asked for):
+    drop all that the watch has said; a snapshot, its end, and the changes after it follow."""
     RESTARTED = "restarted"
     """The connection broke within the snapshot: drop its parts, all of them come again."""
 
@@ -78,7 +75,7 @@ class WatchUpdate:
             yield revision, tuple(events)
 
 
-class Follower:
+class Follower(Continued[WatchRequest, WatchResponse, WatchUpdate]):
     """One watch: where it is, and how it goes on."""
 
     def __init__(
@@ -89,77 +86,37 @@ class Follower:
         metadata: Metadata,
         outage: Outage,
     ) -> None:
-        self._method = method
-        self._request = request
+        asked = request.bookmark_interval.ToTimedelta().total_seconds()
+        super().__init__(method, request, metadata, outage, silence_of(asked))
         self._current_revision = current_revision
-        self._metadata = metadata
-        self._outage = outage
         self._snapshot_begun = False
         self._fragments: list[Event] = []
-        asked = request.bookmark_interval.ToTimedelta().total_seconds()
-        self._silence = 3 * max(asked or DEFAULT_BOOKMARK_SECONDS, DEFAULT_BOOKMARK_SECONDS)
 
-    async def updates(self) -> AsyncGenerator[WatchUpdate, None]:
-        """Yields updates, over as many streams as it takes."""
-        while True:
-            try:
-                async with aclosing(self._stream()) as stream:
-                    async for update in stream:
-                        yield update
-                broken: RegistryError = Unavailable("the server ended the stream")
-            except RegistryError as error:
-                if not is_broken_stream(error):
-                    raise
-                broken = error
-            await self._pause(broken)
-            if self._snapshot_begun:
-                self._snapshot_begun = False
-                yield WatchUpdate(WatchKind.RESTARTED)
+    def interrupted(self) -> Iterator[WatchUpdate]:
+        """That the snapshot begins again, if parts of it have been handed over."""
+        if self._snapshot_begun:
+            self._snapshot_begun = False
+            yield WatchUpdate(WatchKind.RESTARTED)
 
-    async def _pause(self, error: RegistryError) -> None:
-        """Waits before the next stream; raises the error if it is time to give up."""
-        level = logging.DEBUG if self._outage.failures else logging.WARNING
-        log.log(level, "the watch is interrupted and will be continued: %s", error)
-        delay = self._outage.failed()
-        if delay is None:
-            raise error
-        await asyncio.sleep(delay)
+    async def begin(self) -> None:
+        """Drops what is half there.
 
-    async def _stream(self) -> AsyncGenerator[WatchUpdate, None]:
-        """Yields the updates of one stream."""
-        await self._fix_start()
+        Makes "after now" a number, so that a break before the first token loses nothing.
+        """
         self._fragments = []
-        with rpc_errors():
-            call = self._method()(self._request, metadata=self._metadata)
-        try:
-            responses, silence = aiter(call), None
-            while (message := await self._read(responses, silence)) is not None:
-                silence = self._silence
-                self._outage.over()
-                for update in self._absorb(message):
-                    yield update
-        finally:
-            call.cancel()
+        if self.request.WhichOneof("start") is None and not self.request.snapshot:
+            self.request.start_revision = await self._current_revision() + 1
 
-    async def _fix_start(self) -> None:
-        """Makes "after now" a number, so that a break before the first token loses nothing."""
-        if self._request.WhichOneof("start") is None and not self._request.snapshot:
-            self._request.start_revision = await self._current_revision() + 1
-
-    async def _read(
-        self, responses: AsyncIterator[WatchResponse], silence: float | None
-    ) -> WatchResponse | None:
-        """The next message, None at the end. A server that falls silent is taken for dead."""
-        try:
-            async with asyncio.timeout(silence):
-                with rpc_errors():
-                    return await anext(responses, None)
-        except TimeoutError:
-            raise Unavailable(f"nothing was heard of the server for {silence} s") from None
-
-    def _absorb(self, message: WatchResponse) -> Iterator[WatchUpdate]:
+    def absorb(self, message: WatchResponse) -> Iterator[WatchUpdate]:
         """Takes a message in; yields what is whole by it."""
-        if self._request.snapshot:
+        if message.mark == WatchResponse.MARK_RESET:
+            # From here on a break makes it begin with a snapshot: to continue leads here again.
+            self._fragments = []
+            self.request.ClearField("start")
+            self.request.snapshot = True
+            yield WatchUpdate(WatchKind.RESET)
+            return
+        if self.request.snapshot:
             yield from self._absorb_snapshot(message)
             return
         self._fragments += message.events
@@ -185,7 +142,7 @@ class Follower:
         self, kind: WatchKind, message: WatchResponse, events: tuple[Event, ...] = ()
     ) -> WatchUpdate:
         """The update that a whole message is; the next stream continues after it."""
-        self._request.snapshot = False
+        self.request.snapshot = False
         if message.resume_token:
-            self._request.resume_token = message.resume_token
+            self.request.resume_token = message.resume_token
         return WatchUpdate(kind, message.revision, message.resume_token, events)

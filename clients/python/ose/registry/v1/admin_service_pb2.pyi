@@ -144,6 +144,8 @@ class GetStatisticsResponse(_message.Message):
     STARTED_AT_FIELD_NUMBER: _builtins.int
     SERVER_VERSION_FIELD_NUMBER: _builtins.int
     STORE_FIELD_NUMBER: _builtins.int
+    WATCH_LAG_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """The current revision."""
     compacted_revision: _builtins.int
@@ -166,6 +168,10 @@ class GetStatisticsResponse(_message.Message):
     """The server's version."""
     store: _builtins.str
     """What it stores in: `memory` or `sqlite`."""
+    watch_lag: _builtins.int
+    """How many revisions the slowest Watch stream is behind."""
+    memory_bytes: _builtins.int
+    """How many bytes of memory the server takes."""
     @_builtins.property
     def entities_by_type(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """How many entities of each type there are."""
@@ -205,10 +211,12 @@ class GetStatisticsResponse(_message.Message):
         started_at: _timestamp_pb2.Timestamp | None = ...,
         server_version: _builtins.str = ...,
         store: _builtins.str = ...,
+        watch_lag: _builtins.int = ...,
+        memory_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compacted_revision", b"compacted_revision", "entities_by_health", b"entities_by_health", "entities_by_status", b"entities_by_status", "entities_by_type", b"entities_by_type", "epoch", b"epoch", "record_bytes", b"record_bytes", "relationships_by_type", b"relationships_by_type", "revision", b"revision", "server_version", b"server_version", "started_at", b"started_at", "store", b"store", "store_bytes", b"store_bytes", "total_entities", b"total_entities", "total_relationships", b"total_relationships", "versions_held", b"versions_held", "watchers", b"watchers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compacted_revision", b"compacted_revision", "entities_by_health", b"entities_by_health", "entities_by_status", b"entities_by_status", "entities_by_type", b"entities_by_type", "epoch", b"epoch", "memory_bytes", b"memory_bytes", "record_bytes", b"record_bytes", "relationships_by_type", b"relationships_by_type", "revision", b"revision", "server_version", b"server_version", "started_at", b"started_at", "store", b"store", "store_bytes", b"store_bytes", "total_entities", b"total_entities", "total_relationships", b"total_relationships", "versions_held", b"versions_held", "watch_lag", b"watch_lag", "watchers", b"watchers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -222,23 +230,29 @@ class CompactRequest(_message.Message):
 
     REVISION_FIELD_NUMBER: _builtins.int
     AGE_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """The oldest revision to keep."""
     @_builtins.property
     def age(self) -> _duration_pb2.Duration:
         """How far back to keep everything. Zero keeps the present only."""
 
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """Keep everything since this time."""
+
     def __init__(
         self,
         *,
         revision: _builtins.int = ...,
         age: _duration_pb2.Duration | None = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "keep", b"keep", "revision", b"revision"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "keep", b"keep", "revision", b"revision", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "keep", b"keep", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "keep", b"keep", "revision", b"revision", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_keep: _TypeAlias = _typing.Literal["revision", "age"]  # noqa: Y015
+    _WhichOneofReturnType_keep: _TypeAlias = _typing.Literal["revision", "age", "time"]  # noqa: Y015
     _WhichOneofArgType_keep: _TypeAlias = _typing.Literal["keep", b"keep"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_keep) -> _WhichOneofReturnType_keep | None: ...
 
@@ -269,3 +283,46 @@ class CompactResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CompactResponse: _TypeAlias = CompactResponse  # noqa: Y015
+
+@_typing.final
+class BackupRequest(_message.Message):
+    """The request of Backup."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BackupRequest: _TypeAlias = BackupRequest  # noqa: Y015
+
+@_typing.final
+class BackupResponse(_message.Message):
+    """A part of a backup: the file is the `data` of all of them, joined."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    """Some bytes of the file, at most 1 MiB."""
+    revision: _builtins.int
+    """The revision that the backup is of."""
+    def __init__(
+        self,
+        *,
+        data: _builtins.bytes = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BackupResponse: _TypeAlias = BackupResponse  # noqa: Y015

@@ -45,6 +45,11 @@ class AdminServiceStub:
                 request_serializer=ose_dot_registry_dot_v1_dot_admin__service__pb2.CompactRequest.SerializeToString,
                 response_deserializer=ose_dot_registry_dot_v1_dot_admin__service__pb2.CompactResponse.FromString,
                 _registered_method=True)
+        self.Backup = channel.unary_stream(
+                '/ose.registry.v1.AdminService/Backup',
+                request_serializer=ose_dot_registry_dot_v1_dot_admin__service__pb2.BackupRequest.SerializeToString,
+                response_deserializer=ose_dot_registry_dot_v1_dot_admin__service__pb2.BackupResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -66,6 +71,14 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Backup(self, request, context):
+        """Sends everything that the registry holds, the past that is held included, as one file that is of
+        one revision and carries its own checksum. `nexus-registry restore` makes a new registry of it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -78,6 +91,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.Compact,
                     request_deserializer=ose_dot_registry_dot_v1_dot_admin__service__pb2.CompactRequest.FromString,
                     response_serializer=ose_dot_registry_dot_v1_dot_admin__service__pb2.CompactResponse.SerializeToString,
+            ),
+            'Backup': grpc.unary_stream_rpc_method_handler(
+                    servicer.Backup,
+                    request_deserializer=ose_dot_registry_dot_v1_dot_admin__service__pb2.BackupRequest.FromString,
+                    response_serializer=ose_dot_registry_dot_v1_dot_admin__service__pb2.BackupResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -135,6 +153,33 @@ class AdminService:
             '/ose.registry.v1.AdminService/Compact',
             ose_dot_registry_dot_v1_dot_admin__service__pb2.CompactRequest.SerializeToString,
             ose_dot_registry_dot_v1_dot_admin__service__pb2.CompactResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Backup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/ose.registry.v1.AdminService/Backup',
+            ose_dot_registry_dot_v1_dot_admin__service__pb2.BackupRequest.SerializeToString,
+            ose_dot_registry_dot_v1_dot_admin__service__pb2.BackupResponse.FromString,
             options,
             channel_credentials,
             insecure,

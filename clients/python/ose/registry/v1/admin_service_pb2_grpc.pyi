@@ -39,6 +39,10 @@ class AdminServiceStub:
     """Forgets the past before a revision: it can be neither read nor watched any more. Compaction also
     happens by itself.
     """
+    Backup: _grpc.UnaryStreamMultiCallable[_admin_service_pb2.BackupRequest, _admin_service_pb2.BackupResponse]
+    """Sends everything that the registry holds, the past that is held included, as one file that is of
+    one revision and carries its own checksum. `nexus-registry restore` makes a new registry of it.
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -50,6 +54,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     Compact: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CompactRequest, _admin_service_pb2.CompactResponse]  # type: ignore[assignment]
     """Forgets the past before a revision: it can be neither read nor watched any more. Compaction also
     happens by itself.
+    """
+    Backup: _aio.UnaryStreamMultiCallable[_admin_service_pb2.BackupRequest, _admin_service_pb2.BackupResponse]  # type: ignore[assignment]
+    """Sends everything that the registry holds, the past that is held included, as one file that is of
+    one revision and carries its own checksum. `nexus-registry restore` makes a new registry of it.
     """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -71,6 +79,16 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_service_pb2.CompactResponse, _abc.Awaitable[_admin_service_pb2.CompactResponse]]:
         """Forgets the past before a revision: it can be neither read nor watched any more. Compaction also
         happens by itself.
+        """
+
+    @_abc_1.abstractmethod
+    def Backup(
+        self,
+        request: _admin_service_pb2.BackupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_admin_service_pb2.BackupResponse], _abc.AsyncIterator[_admin_service_pb2.BackupResponse]]:
+        """Sends everything that the registry holds, the past that is held included, as one file that is of
+        one revision and carries its own checksum. `nexus-registry restore` makes a new registry of it.
         """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

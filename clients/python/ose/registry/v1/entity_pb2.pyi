@@ -230,12 +230,25 @@ class EntityFilter(_message.Message):
     FEATURE_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     NAME_PREFIX_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
     feature: _builtins.str
     """Optional. The entity belongs to this feature: its `metadata.feature` is this id, or it has a
     `belongs_to` relationship to it.
     """
     name_prefix: _builtins.str
     """Optional. The entity's name starts with this, letter by letter."""
+    filter: _builtins.str
+    """Optional. A filter expression (AIP-160) that must hold too. At most 4,096 characters. Fields are
+    `id`, `type`, `name`, `version`, `status`, `health`, `feature`, `labels.KEY`, `metadata.PATH`,
+    `regions`, `revision`, `create_revision`, `created_at` and `updated_at`; operators are `=`, `!=`,
+    `<`, `<=`, `>`, `>=`, `:` (has), AND, OR and NOT; `*` in a text stands for any letters. What is
+    not there does not match. FILTER_INVALID names the position of a mistake. docs/filters.md is the
+    reference.
+
+        type = plugin AND labels.tier = gold AND NOT status = error
+        name = "pay-*" AND (metadata.replicas < 2 OR metadata.owner.team:*)
+        regions:eu-west AND updated_at > 2026-01-31T10:00:00Z
+    """
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Optional. The entity's id is one of these. At most 1,000."""
@@ -266,10 +279,11 @@ class EntityFilter(_message.Message):
         feature: _builtins.str = ...,
         labels: _abc.Iterable[_builtins.str] | None = ...,
         name_prefix: _builtins.str = ...,
+        filter: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["feature", b"feature", "healths", b"healths", "ids", b"ids", "labels", b"labels", "name_prefix", b"name_prefix", "statuses", b"statuses", "types", b"types"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["feature", b"feature", "filter", b"filter", "healths", b"healths", "ids", b"ids", "labels", b"labels", "name_prefix", b"name_prefix", "statuses", b"statuses", "types", b"types"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

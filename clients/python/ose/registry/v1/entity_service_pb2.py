@@ -26,10 +26,12 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import client_pb2 as google_dot_api_dot_client__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from ose.registry.v1 import entity_pb2 as ose_dot_registry_dot_v1_dot_entity__pb2
+from ose.registry.v1 import watch_service_pb2 as ose_dot_registry_dot_v1_dot_watch__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$ose/registry/v1/entity_service.proto\x12\x0fose.registry.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1cose/registry/v1/entity.proto\"z\n\x13\x43reateEntityRequest\x12-\n\x06\x65ntity\x18\x01 \x01(\x0b\x32\x17.ose.registry.v1.EntityB\x04\xe2\x41\x01\x02\x12\x1d\n\x0fidempotency_key\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x64ry_run\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\"s\n\x10GetEntityRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x61t_revision\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x1a\n\x0cmin_revision\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x16\n\x08stale_ok\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\x87\x03\n\x13ListEntitiesRequest\x12\x12\n\x04type\x18\x01 \x03(\tB\x04\xe2\x41\x01\x01\x12\x33\n\x06status\x18\x02 \x03(\x0e\x32\x1d.ose.registry.v1.EntityStatusB\x04\xe2\x41\x01\x01\x12\x33\n\x06health\x18\x03 \x03(\x0e\x32\x1d.ose.registry.v1.HealthStatusB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x66\x65\x61ture\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06labels\x18\x05 \x03(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0bname_prefix\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05limit\x18\x08 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06offset\x18\t \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\n \x01(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x61t_revision\x18\x0b \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x1a\n\x0cmin_revision\x18\x0c \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x16\n\x08stale_ok\x18\r \x01(\x08\x42\x04\xe2\x41\x01\x01\"l\n\x14ListEntitiesResponse\x12)\n\x08\x65ntities\x18\x01 \x03(\x0b\x32\x17.ose.registry.v1.Entity\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t\"\xd2\x01\n\x13UpdateEntityRequest\x12-\n\x06\x65ntity\x18\x01 \x01(\x0b\x32\x17.ose.registry.v1.EntityB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x1f\n\x11\x65xpected_revision\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x1d\n\x0fidempotency_key\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x64ry_run\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xb0\x01\n\x13\x44\x65leteEntityRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x63\x61scade\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x61llow_large\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1f\n\x11\x65xpected_revision\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x1d\n\x0fidempotency_key\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x64ry_run\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\"?\n\x14\x44\x65leteEntityResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x15\n\rrelationships\x18\x02 \x03(\t\"{\n\x17\x42\x61tchGetEntitiesRequest\x12\x11\n\x03ids\x18\x01 \x03(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x61t_revision\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x1a\n\x0cmin_revision\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x16\n\x08stale_ok\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"l\n\x18\x42\x61tchGetEntitiesResponse\x12)\n\x08\x65ntities\x18\x01 \x03(\x0b\x32\x17.ose.registry.v1.Entity\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12\x13\n\x0bmissing_ids\x18\x04 \x03(\t2\x9e\x06\n\rEntityService\x12x\n\x0c\x43reateEntity\x12$.ose.registry.v1.CreateEntityRequest\x1a\x17.ose.registry.v1.Entity\")\xda\x41\x06\x65ntity\x82\xd3\xe4\x93\x02\x1a\"\x10/api/v1/entities:\x06\x65ntity\x12k\n\tGetEntity\x12!.ose.registry.v1.GetEntityRequest\x1a\x17.ose.registry.v1.Entity\"\"\xda\x41\x02id\x82\xd3\xe4\x93\x02\x17\x12\x15/api/v1/entities/{id}\x12\x7f\n\x0cListEntities\x12$.ose.registry.v1.ListEntitiesRequest\x1a%.ose.registry.v1.ListEntitiesResponse\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x10/api/v1/entitiesb\x08\x65ntities\x12\x90\x01\n\x0cUpdateEntity\x12$.ose.registry.v1.UpdateEntityRequest\x1a\x17.ose.registry.v1.Entity\"A\xda\x41\x12\x65ntity,update_mask\x82\xd3\xe4\x93\x02&2\x1c/api/v1/entities/{entity.id}:\x06\x65ntity\x12\x7f\n\x0c\x44\x65leteEntity\x12$.ose.registry.v1.DeleteEntityRequest\x1a%.ose.registry.v1.DeleteEntityResponse\"\"\xda\x41\x02id\x82\xd3\xe4\x93\x02\x17*\x15/api/v1/entities/{id}\x12\x90\x01\n\x10\x42\x61tchGetEntities\x12(.ose.registry.v1.BatchGetEntitiesRequest\x1a).ose.registry.v1.BatchGetEntitiesResponse\"\'\xda\x41\x03ids\x82\xd3\xe4\x93\x02\x1b\x12\x19/api/v1/entities:batchGetb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$ose/registry/v1/entity_service.proto\x12\x0fose.registry.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cose/registry/v1/entity.proto\x1a#ose/registry/v1/watch_service.proto\"z\n\x13\x43reateEntityRequest\x12-\n\x06\x65ntity\x18\x01 \x01(\x0b\x32\x17.ose.registry.v1.EntityB\x04\xe2\x41\x01\x02\x12\x1d\n\x0fidempotency_key\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x64ry_run\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xa6\x01\n\x10GetEntityRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x61t_revision\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x1a\n\x0cmin_revision\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x16\n\x08stale_ok\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x31\n\x07\x61t_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\"\xd0\x03\n\x13ListEntitiesRequest\x12\x12\n\x04type\x18\x01 \x03(\tB\x04\xe2\x41\x01\x01\x12\x33\n\x06status\x18\x02 \x03(\x0e\x32\x1d.ose.registry.v1.EntityStatusB\x04\xe2\x41\x01\x01\x12\x33\n\x06health\x18\x03 \x03(\x0e\x32\x1d.ose.registry.v1.HealthStatusB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x66\x65\x61ture\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06labels\x18\x05 \x03(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0bname_prefix\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05limit\x18\x08 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06offset\x18\t \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\n \x01(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x61t_revision\x18\x0b \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x1a\n\x0cmin_revision\x18\x0c \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x16\n\x08stale_ok\x18\r \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x31\n\x07\x61t_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ilter\x18\x0f \x01(\tB\x04\xe2\x41\x01\x01\"l\n\x14ListEntitiesResponse\x12)\n\x08\x65ntities\x18\x01 \x03(\x0b\x32\x17.ose.registry.v1.Entity\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t\"\xd2\x01\n\x13UpdateEntityRequest\x12-\n\x06\x65ntity\x18\x01 \x01(\x0b\x32\x17.ose.registry.v1.EntityB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x1f\n\x11\x65xpected_revision\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x1d\n\x0fidempotency_key\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x64ry_run\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xb0\x01\n\x13\x44\x65leteEntityRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x63\x61scade\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x61llow_large\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1f\n\x11\x65xpected_revision\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x1d\n\x0fidempotency_key\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x64ry_run\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\"?\n\x14\x44\x65leteEntityResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x15\n\rrelationships\x18\x02 \x03(\t\"\xae\x01\n\x17\x42\x61tchGetEntitiesRequest\x12\x11\n\x03ids\x18\x01 \x03(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x61t_revision\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x1a\n\x0cmin_revision\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x16\n\x08stale_ok\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x31\n\x07\x61t_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\"l\n\x18\x42\x61tchGetEntitiesResponse\x12)\n\x08\x65ntities\x18\x01 \x03(\x0b\x32\x17.ose.registry.v1.Entity\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12\x13\n\x0bmissing_ids\x18\x04 \x03(\t\"\xdf\x01\n\x1aListEntityRevisionsRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05limit\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x61t_revision\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x1a\n\x0cmin_revision\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x16\n\x08stale_ok\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x31\n\x07\x61t_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\"\x95\x01\n\x1bListEntityRevisionsResponse\x12\x32\n\trevisions\x18\x01 \x03(\x0b\x32\x1f.ose.registry.v1.EntityRevision\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t\x12\x17\n\x0foldest_revision\x18\x05 \x01(\x03\"\xf1\x01\n\x0e\x45ntityRevision\x12(\n\x04type\x18\x01 \x01(\x0e\x32\x1a.ose.registry.v1.EventType\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12/\n\x0b\x63ommit_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x06\x65ntity\x18\x04 \x01(\x0b\x32\x17.ose.registry.v1.Entity\x12\x16\n\x0e\x63hanged_fields\x18\x05 \x03(\t\x12\r\n\x05\x61\x63tor\x18\x06 \x01(\t\x12\x0e\n\x06method\x18\x07 \x01(\t\x12\x12\n\nrequest_id\x18\x08 \x01(\t2\xbf\x07\n\rEntityService\x12x\n\x0c\x43reateEntity\x12$.ose.registry.v1.CreateEntityRequest\x1a\x17.ose.registry.v1.Entity\")\xda\x41\x06\x65ntity\x82\xd3\xe4\x93\x02\x1a\"\x10/api/v1/entities:\x06\x65ntity\x12k\n\tGetEntity\x12!.ose.registry.v1.GetEntityRequest\x1a\x17.ose.registry.v1.Entity\"\"\xda\x41\x02id\x82\xd3\xe4\x93\x02\x17\x12\x15/api/v1/entities/{id}\x12\x7f\n\x0cListEntities\x12$.ose.registry.v1.ListEntitiesRequest\x1a%.ose.registry.v1.ListEntitiesResponse\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x10/api/v1/entitiesb\x08\x65ntities\x12\x90\x01\n\x0cUpdateEntity\x12$.ose.registry.v1.UpdateEntityRequest\x1a\x17.ose.registry.v1.Entity\"A\xda\x41\x12\x65ntity,update_mask\x82\xd3\xe4\x93\x02&2\x1c/api/v1/entities/{entity.id}:\x06\x65ntity\x12\x7f\n\x0c\x44\x65leteEntity\x12$.ose.registry.v1.DeleteEntityRequest\x1a%.ose.registry.v1.DeleteEntityResponse\"\"\xda\x41\x02id\x82\xd3\xe4\x93\x02\x17*\x15/api/v1/entities/{id}\x12\x90\x01\n\x10\x42\x61tchGetEntities\x12(.ose.registry.v1.BatchGetEntitiesRequest\x1a).ose.registry.v1.BatchGetEntitiesResponse\"\'\xda\x41\x03ids\x82\xd3\xe4\x93\x02\x1b\x12\x19/api/v1/entities:batchGet\x12\x9e\x01\n\x13ListEntityRevisions\x12+.ose.registry.v1.ListEntityRevisionsRequest\x1a,.ose.registry.v1.ListEntityRevisionsResponse\",\xda\x41\x02id\x82\xd3\xe4\x93\x02!\x12\x1f/api/v1/entities/{id}/revisionsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,6 +52,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETENTITYREQUEST'].fields_by_name['min_revision']._serialized_options = b'\342A\001\001'
   _globals['_GETENTITYREQUEST'].fields_by_name['stale_ok']._loaded_options = None
   _globals['_GETENTITYREQUEST'].fields_by_name['stale_ok']._serialized_options = b'\342A\001\001'
+  _globals['_GETENTITYREQUEST'].fields_by_name['at_time']._loaded_options = None
+  _globals['_GETENTITYREQUEST'].fields_by_name['at_time']._serialized_options = b'\342A\001\001'
   _globals['_LISTENTITIESREQUEST'].fields_by_name['type']._loaded_options = None
   _globals['_LISTENTITIESREQUEST'].fields_by_name['type']._serialized_options = b'\342A\001\001'
   _globals['_LISTENTITIESREQUEST'].fields_by_name['status']._loaded_options = None
@@ -76,6 +80,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTENTITIESREQUEST'].fields_by_name['min_revision']._serialized_options = b'\342A\001\001'
   _globals['_LISTENTITIESREQUEST'].fields_by_name['stale_ok']._loaded_options = None
   _globals['_LISTENTITIESREQUEST'].fields_by_name['stale_ok']._serialized_options = b'\342A\001\001'
+  _globals['_LISTENTITIESREQUEST'].fields_by_name['at_time']._loaded_options = None
+  _globals['_LISTENTITIESREQUEST'].fields_by_name['at_time']._serialized_options = b'\342A\001\001'
+  _globals['_LISTENTITIESREQUEST'].fields_by_name['filter']._loaded_options = None
+  _globals['_LISTENTITIESREQUEST'].fields_by_name['filter']._serialized_options = b'\342A\001\001'
   _globals['_UPDATEENTITYREQUEST'].fields_by_name['entity']._loaded_options = None
   _globals['_UPDATEENTITYREQUEST'].fields_by_name['entity']._serialized_options = b'\342A\001\002'
   _globals['_UPDATEENTITYREQUEST'].fields_by_name['update_mask']._loaded_options = None
@@ -106,6 +114,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BATCHGETENTITIESREQUEST'].fields_by_name['min_revision']._serialized_options = b'\342A\001\001'
   _globals['_BATCHGETENTITIESREQUEST'].fields_by_name['stale_ok']._loaded_options = None
   _globals['_BATCHGETENTITIESREQUEST'].fields_by_name['stale_ok']._serialized_options = b'\342A\001\001'
+  _globals['_BATCHGETENTITIESREQUEST'].fields_by_name['at_time']._loaded_options = None
+  _globals['_BATCHGETENTITIESREQUEST'].fields_by_name['at_time']._serialized_options = b'\342A\001\001'
+  _globals['_LISTENTITYREVISIONSREQUEST'].fields_by_name['id']._loaded_options = None
+  _globals['_LISTENTITYREVISIONSREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002'
+  _globals['_LISTENTITYREVISIONSREQUEST'].fields_by_name['limit']._loaded_options = None
+  _globals['_LISTENTITYREVISIONSREQUEST'].fields_by_name['limit']._serialized_options = b'\342A\001\001'
+  _globals['_LISTENTITYREVISIONSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTENTITYREVISIONSREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
+  _globals['_LISTENTITYREVISIONSREQUEST'].fields_by_name['at_revision']._loaded_options = None
+  _globals['_LISTENTITYREVISIONSREQUEST'].fields_by_name['at_revision']._serialized_options = b'\342A\001\001'
+  _globals['_LISTENTITYREVISIONSREQUEST'].fields_by_name['min_revision']._loaded_options = None
+  _globals['_LISTENTITYREVISIONSREQUEST'].fields_by_name['min_revision']._serialized_options = b'\342A\001\001'
+  _globals['_LISTENTITYREVISIONSREQUEST'].fields_by_name['stale_ok']._loaded_options = None
+  _globals['_LISTENTITYREVISIONSREQUEST'].fields_by_name['stale_ok']._serialized_options = b'\342A\001\001'
+  _globals['_LISTENTITYREVISIONSREQUEST'].fields_by_name['at_time']._loaded_options = None
+  _globals['_LISTENTITYREVISIONSREQUEST'].fields_by_name['at_time']._serialized_options = b'\342A\001\001'
   _globals['_ENTITYSERVICE'].methods_by_name['CreateEntity']._loaded_options = None
   _globals['_ENTITYSERVICE'].methods_by_name['CreateEntity']._serialized_options = b'\332A\006entity\202\323\344\223\002\032\"\020/api/v1/entities:\006entity'
   _globals['_ENTITYSERVICE'].methods_by_name['GetEntity']._loaded_options = None
@@ -118,24 +142,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENTITYSERVICE'].methods_by_name['DeleteEntity']._serialized_options = b'\332A\002id\202\323\344\223\002\027*\025/api/v1/entities/{id}'
   _globals['_ENTITYSERVICE'].methods_by_name['BatchGetEntities']._loaded_options = None
   _globals['_ENTITYSERVICE'].methods_by_name['BatchGetEntities']._serialized_options = b'\332A\003ids\202\323\344\223\002\033\022\031/api/v1/entities:batchGet'
-  _globals['_CREATEENTITYREQUEST']._serialized_start=209
-  _globals['_CREATEENTITYREQUEST']._serialized_end=331
-  _globals['_GETENTITYREQUEST']._serialized_start=333
-  _globals['_GETENTITYREQUEST']._serialized_end=448
-  _globals['_LISTENTITIESREQUEST']._serialized_start=451
-  _globals['_LISTENTITIESREQUEST']._serialized_end=842
-  _globals['_LISTENTITIESRESPONSE']._serialized_start=844
-  _globals['_LISTENTITIESRESPONSE']._serialized_end=952
-  _globals['_UPDATEENTITYREQUEST']._serialized_start=955
-  _globals['_UPDATEENTITYREQUEST']._serialized_end=1165
-  _globals['_DELETEENTITYREQUEST']._serialized_start=1168
-  _globals['_DELETEENTITYREQUEST']._serialized_end=1344
-  _globals['_DELETEENTITYRESPONSE']._serialized_start=1346
-  _globals['_DELETEENTITYRESPONSE']._serialized_end=1409
-  _globals['_BATCHGETENTITIESREQUEST']._serialized_start=1411
-  _globals['_BATCHGETENTITIESREQUEST']._serialized_end=1534
-  _globals['_BATCHGETENTITIESRESPONSE']._serialized_start=1536
-  _globals['_BATCHGETENTITIESRESPONSE']._serialized_end=1644
-  _globals['_ENTITYSERVICE']._serialized_start=1647
-  _globals['_ENTITYSERVICE']._serialized_end=2445
+  _globals['_ENTITYSERVICE'].methods_by_name['ListEntityRevisions']._loaded_options = None
+  _globals['_ENTITYSERVICE'].methods_by_name['ListEntityRevisions']._serialized_options = b'\332A\002id\202\323\344\223\002!\022\037/api/v1/entities/{id}/revisions'
+  _globals['_CREATEENTITYREQUEST']._serialized_start=279
+  _globals['_CREATEENTITYREQUEST']._serialized_end=401
+  _globals['_GETENTITYREQUEST']._serialized_start=404
+  _globals['_GETENTITYREQUEST']._serialized_end=570
+  _globals['_LISTENTITIESREQUEST']._serialized_start=573
+  _globals['_LISTENTITIESREQUEST']._serialized_end=1037
+  _globals['_LISTENTITIESRESPONSE']._serialized_start=1039
+  _globals['_LISTENTITIESRESPONSE']._serialized_end=1147
+  _globals['_UPDATEENTITYREQUEST']._serialized_start=1150
+  _globals['_UPDATEENTITYREQUEST']._serialized_end=1360
+  _globals['_DELETEENTITYREQUEST']._serialized_start=1363
+  _globals['_DELETEENTITYREQUEST']._serialized_end=1539
+  _globals['_DELETEENTITYRESPONSE']._serialized_start=1541
+  _globals['_DELETEENTITYRESPONSE']._serialized_end=1604
+  _globals['_BATCHGETENTITIESREQUEST']._serialized_start=1607
+  _globals['_BATCHGETENTITIESREQUEST']._serialized_end=1781
+  _globals['_BATCHGETENTITIESRESPONSE']._serialized_start=1783
+  _globals['_BATCHGETENTITIESRESPONSE']._serialized_end=1891
+  _globals['_LISTENTITYREVISIONSREQUEST']._serialized_start=1894
+  _globals['_LISTENTITYREVISIONSREQUEST']._serialized_end=2117
+  _globals['_LISTENTITYREVISIONSRESPONSE']._serialized_start=2120
+  _globals['_LISTENTITYREVISIONSRESPONSE']._serialized_end=2269
+  _globals['_ENTITYREVISION']._serialized_start=2272
+  _globals['_ENTITYREVISION']._serialized_end=2513
+  _globals['_ENTITYSERVICE']._serialized_start=2516
+  _globals['_ENTITYSERVICE']._serialized_end=3475
 # @@protoc_insertion_point(module_scope)

@@ -7,8 +7,10 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from ose.registry.v1 import entity_pb2 as _entity_pb2
+from ose.registry.v1 import watch_service_pb2 as _watch_service_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -64,6 +66,7 @@ class GetEntityRequest(_message.Message):
     AT_REVISION_FIELD_NUMBER: _builtins.int
     MIN_REVISION_FIELD_NUMBER: _builtins.int
     STALE_OK_FIELD_NUMBER: _builtins.int
+    AT_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Required. The entity's id."""
     at_revision: _builtins.int
@@ -74,6 +77,12 @@ class GetEntityRequest(_message.Message):
     """Optional. Wait until this revision is reached; DEADLINE_EXCEEDED if it is not in time."""
     stale_ok: _builtins.bool
     """Optional. An answer of a little while ago will do."""
+    @_builtins.property
+    def at_time(self) -> _timestamp_pb2.Timestamp:
+        """Optional. Read the past as it was at this time; not together with `at_revision`. OUT_OF_RANGE if
+        that is compacted or has not come.
+        """
+
     def __init__(
         self,
         *,
@@ -81,10 +90,11 @@ class GetEntityRequest(_message.Message):
         at_revision: _builtins.int = ...,
         min_revision: _builtins.int = ...,
         stale_ok: _builtins.bool = ...,
+        at_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at_time", b"at_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_revision", b"at_revision", "id", b"id", "min_revision", b"min_revision", "stale_ok", b"stale_ok"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_revision", b"at_revision", "at_time", b"at_time", "id", b"id", "min_revision", b"min_revision", "stale_ok", b"stale_ok"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -109,6 +119,8 @@ class ListEntitiesRequest(_message.Message):
     AT_REVISION_FIELD_NUMBER: _builtins.int
     MIN_REVISION_FIELD_NUMBER: _builtins.int
     STALE_OK_FIELD_NUMBER: _builtins.int
+    AT_TIME_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
     feature: _builtins.str
     """Optional. The entity belongs to this feature: its `metadata.feature` is this id, or it has a
     `belongs_to` relationship to it.
@@ -133,6 +145,8 @@ class ListEntitiesRequest(_message.Message):
     """Optional. As in GetEntityRequest."""
     stale_ok: _builtins.bool
     """Optional. As in GetEntityRequest."""
+    filter: _builtins.str
+    """Optional. A filter expression that must hold too, at most 4,096 characters: see `EntityFilter`."""
     @_builtins.property
     def type(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Optional. The entity's type is one of these. At most 100."""
@@ -148,6 +162,10 @@ class ListEntitiesRequest(_message.Message):
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Optional. `key=value` or `key`; all must hold. At most 32."""
+
+    @_builtins.property
+    def at_time(self) -> _timestamp_pb2.Timestamp:
+        """Optional. As in GetEntityRequest."""
 
     def __init__(
         self,
@@ -165,10 +183,12 @@ class ListEntitiesRequest(_message.Message):
         at_revision: _builtins.int = ...,
         min_revision: _builtins.int = ...,
         stale_ok: _builtins.bool = ...,
+        at_time: _timestamp_pb2.Timestamp | None = ...,
+        filter: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at_time", b"at_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_revision", b"at_revision", "feature", b"feature", "health", b"health", "labels", b"labels", "limit", b"limit", "min_revision", b"min_revision", "name_prefix", b"name_prefix", "offset", b"offset", "order_by", b"order_by", "page_token", b"page_token", "stale_ok", b"stale_ok", "status", b"status", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_revision", b"at_revision", "at_time", b"at_time", "feature", b"feature", "filter", b"filter", "health", b"health", "labels", b"labels", "limit", b"limit", "min_revision", b"min_revision", "name_prefix", b"name_prefix", "offset", b"offset", "order_by", b"order_by", "page_token", b"page_token", "stale_ok", b"stale_ok", "status", b"status", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -333,6 +353,7 @@ class BatchGetEntitiesRequest(_message.Message):
     AT_REVISION_FIELD_NUMBER: _builtins.int
     MIN_REVISION_FIELD_NUMBER: _builtins.int
     STALE_OK_FIELD_NUMBER: _builtins.int
+    AT_TIME_FIELD_NUMBER: _builtins.int
     at_revision: _builtins.int
     """Optional. As in GetEntityRequest."""
     min_revision: _builtins.int
@@ -343,6 +364,10 @@ class BatchGetEntitiesRequest(_message.Message):
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Required. The ids of the entities: 1 to 1,000."""
 
+    @_builtins.property
+    def at_time(self) -> _timestamp_pb2.Timestamp:
+        """Optional. As in GetEntityRequest."""
+
     def __init__(
         self,
         *,
@@ -350,10 +375,11 @@ class BatchGetEntitiesRequest(_message.Message):
         at_revision: _builtins.int = ...,
         min_revision: _builtins.int = ...,
         stale_ok: _builtins.bool = ...,
+        at_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at_time", b"at_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_revision", b"at_revision", "ids", b"ids", "min_revision", b"min_revision", "stale_ok", b"stale_ok"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_revision", b"at_revision", "at_time", b"at_time", "ids", b"ids", "min_revision", b"min_revision", "stale_ok", b"stale_ok"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -392,3 +418,152 @@ class BatchGetEntitiesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BatchGetEntitiesResponse: _TypeAlias = BatchGetEntitiesResponse  # noqa: Y015
+
+@_typing.final
+class ListEntityRevisionsRequest(_message.Message):
+    """The request of ListEntityRevisions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    AT_REVISION_FIELD_NUMBER: _builtins.int
+    MIN_REVISION_FIELD_NUMBER: _builtins.int
+    STALE_OK_FIELD_NUMBER: _builtins.int
+    AT_TIME_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Required. The entity's id."""
+    limit: _builtins.int
+    """Optional. How many at most: 1 to 1,000, 100 when it is left out. A page may be shorter, and is the
+    last one only when it has no `next_page_token`.
+    """
+    page_token: _builtins.str
+    """Optional. The `next_page_token` of the page before."""
+    at_revision: _builtins.int
+    """Optional. As in GetEntityRequest: the history up to this revision."""
+    min_revision: _builtins.int
+    """Optional. As in GetEntityRequest."""
+    stale_ok: _builtins.bool
+    """Optional. As in GetEntityRequest."""
+    @_builtins.property
+    def at_time(self) -> _timestamp_pb2.Timestamp:
+        """Optional. As in GetEntityRequest."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        limit: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        at_revision: _builtins.int = ...,
+        min_revision: _builtins.int = ...,
+        stale_ok: _builtins.bool = ...,
+        at_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at_time", b"at_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_revision", b"at_revision", "at_time", b"at_time", "id", b"id", "limit", b"limit", "min_revision", b"min_revision", "page_token", b"page_token", "stale_ok", b"stale_ok"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEntityRevisionsRequest: _TypeAlias = ListEntityRevisionsRequest  # noqa: Y015
+
+@_typing.final
+class ListEntityRevisionsResponse(_message.Message):
+    """A page of an entity's history."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISIONS_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    OLDEST_REVISION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """The revision that all pages are of."""
+    next_page_token: _builtins.str
+    """Asks for the next page; empty on the last one."""
+    oldest_revision: _builtins.int
+    """The oldest revision that is held: what happened before it is forgotten, and the version that
+    was current then is shown as it was.
+    """
+    @_builtins.property
+    def revisions(self) -> _containers.RepeatedCompositeFieldContainer[Global___EntityRevision]:
+        """The versions, newest first."""
+
+    def __init__(
+        self,
+        *,
+        revisions: _abc.Iterable[Global___EntityRevision] | None = ...,
+        revision: _builtins.int = ...,
+        next_page_token: _builtins.str = ...,
+        oldest_revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "oldest_revision", b"oldest_revision", "revision", b"revision", "revisions", b"revisions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEntityRevisionsResponse: _TypeAlias = ListEntityRevisionsResponse  # noqa: Y015
+
+@_typing.final
+class EntityRevision(_message.Message):
+    """One version of an entity."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPE_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    COMMIT_TIME_FIELD_NUMBER: _builtins.int
+    ENTITY_FIELD_NUMBER: _builtins.int
+    CHANGED_FIELDS_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    type: _watch_service_pb2.EventType.ValueType
+    """What the revision did to the entity."""
+    revision: _builtins.int
+    """The revision."""
+    actor: _builtins.str
+    """Who asked for it; empty if that is not known, or forgotten."""
+    method: _builtins.str
+    """The method that was called, such as `ose.registry.v1.EntityService/UpdateEntity`; empty if that
+    is forgotten.
+    """
+    request_id: _builtins.str
+    """The id of the request that did it."""
+    @_builtins.property
+    def commit_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was committed."""
+
+    @_builtins.property
+    def entity(self) -> _entity_pb2.Entity:
+        """The entity as it was after the revision; of a deletion, as it was before."""
+
+    @_builtins.property
+    def changed_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The fields that differ from the version before, as an update mask names them: `status`,
+        `metadata.KEY`, `labels.KEY`, ...; empty of a creation and of a deletion, and if the version
+        before is forgotten.
+        """
+
+    def __init__(
+        self,
+        *,
+        type: _watch_service_pb2.EventType.ValueType = ...,
+        revision: _builtins.int = ...,
+        commit_time: _timestamp_pb2.Timestamp | None = ...,
+        entity: _entity_pb2.Entity | None = ...,
+        changed_fields: _abc.Iterable[_builtins.str] | None = ...,
+        actor: _builtins.str = ...,
+        method: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["commit_time", b"commit_time", "entity", b"entity"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "changed_fields", b"changed_fields", "commit_time", b"commit_time", "entity", b"entity", "method", b"method", "request_id", b"request_id", "revision", b"revision", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EntityRevision: _TypeAlias = EntityRevision  # noqa: Y015

@@ -67,6 +67,11 @@ class EntityServiceStub:
                 request_serializer=ose_dot_registry_dot_v1_dot_entity__service__pb2.BatchGetEntitiesRequest.SerializeToString,
                 response_deserializer=ose_dot_registry_dot_v1_dot_entity__service__pb2.BatchGetEntitiesResponse.FromString,
                 _registered_method=True)
+        self.ListEntityRevisions = channel.unary_unary(
+                '/ose.registry.v1.EntityService/ListEntityRevisions',
+                request_serializer=ose_dot_registry_dot_v1_dot_entity__service__pb2.ListEntityRevisionsRequest.SerializeToString,
+                response_deserializer=ose_dot_registry_dot_v1_dot_entity__service__pb2.ListEntityRevisionsResponse.FromString,
+                _registered_method=True)
 
 
 class EntityServiceServicer:
@@ -117,6 +122,14 @@ class EntityServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListEntityRevisions(self, request, context):
+        """Lists every version of an entity that is held, newest first, each with who made it and what it
+        changed. An entity that was deleted still has those that are held. NOT_FOUND if none is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EntityServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -149,6 +162,11 @@ def add_EntityServiceServicer_to_server(servicer, server):
                     servicer.BatchGetEntities,
                     request_deserializer=ose_dot_registry_dot_v1_dot_entity__service__pb2.BatchGetEntitiesRequest.FromString,
                     response_serializer=ose_dot_registry_dot_v1_dot_entity__service__pb2.BatchGetEntitiesResponse.SerializeToString,
+            ),
+            'ListEntityRevisions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEntityRevisions,
+                    request_deserializer=ose_dot_registry_dot_v1_dot_entity__service__pb2.ListEntityRevisionsRequest.FromString,
+                    response_serializer=ose_dot_registry_dot_v1_dot_entity__service__pb2.ListEntityRevisionsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -315,6 +333,33 @@ class EntityService:
             '/ose.registry.v1.EntityService/BatchGetEntities',
             ose_dot_registry_dot_v1_dot_entity__service__pb2.BatchGetEntitiesRequest.SerializeToString,
             ose_dot_registry_dot_v1_dot_entity__service__pb2.BatchGetEntitiesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEntityRevisions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ose.registry.v1.EntityService/ListEntityRevisions',
+            ose_dot_registry_dot_v1_dot_entity__service__pb2.ListEntityRevisionsRequest.SerializeToString,
+            ose_dot_registry_dot_v1_dot_entity__service__pb2.ListEntityRevisionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

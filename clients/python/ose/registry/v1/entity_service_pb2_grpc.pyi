@@ -50,6 +50,10 @@ class EntityServiceStub:
     """Deletes an entity. FAILED_PRECONDITION if it has relationships and `cascade` is not set."""
     BatchGetEntities: _grpc.UnaryUnaryMultiCallable[_entity_service_pb2.BatchGetEntitiesRequest, _entity_service_pb2.BatchGetEntitiesResponse]
     """Answers many entities of one revision, in the order that was asked for."""
+    ListEntityRevisions: _grpc.UnaryUnaryMultiCallable[_entity_service_pb2.ListEntityRevisionsRequest, _entity_service_pb2.ListEntityRevisionsResponse]
+    """Lists every version of an entity that is held, newest first, each with who made it and what it
+    changed. An entity that was deleted still has those that are held. NOT_FOUND if none is.
+    """
 
 @_typing.type_check_only
 class EntityServiceAsyncStub(EntityServiceStub):
@@ -72,6 +76,10 @@ class EntityServiceAsyncStub(EntityServiceStub):
     """Deletes an entity. FAILED_PRECONDITION if it has relationships and `cascade` is not set."""
     BatchGetEntities: _aio.UnaryUnaryMultiCallable[_entity_service_pb2.BatchGetEntitiesRequest, _entity_service_pb2.BatchGetEntitiesResponse]  # type: ignore[assignment]
     """Answers many entities of one revision, in the order that was asked for."""
+    ListEntityRevisions: _aio.UnaryUnaryMultiCallable[_entity_service_pb2.ListEntityRevisionsRequest, _entity_service_pb2.ListEntityRevisionsResponse]  # type: ignore[assignment]
+    """Lists every version of an entity that is held, newest first, each with who made it and what it
+    changed. An entity that was deleted still has those that are held. NOT_FOUND if none is.
+    """
 
 class EntityServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps entities. The resource is `Entity`, named by its `id`. Every change of one gets a revision of
@@ -127,5 +135,15 @@ class EntityServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_entity_service_pb2.BatchGetEntitiesResponse, _abc.Awaitable[_entity_service_pb2.BatchGetEntitiesResponse]]:
         """Answers many entities of one revision, in the order that was asked for."""
+
+    @_abc_1.abstractmethod
+    def ListEntityRevisions(
+        self,
+        request: _entity_service_pb2.ListEntityRevisionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_entity_service_pb2.ListEntityRevisionsResponse, _abc.Awaitable[_entity_service_pb2.ListEntityRevisionsResponse]]:
+        """Lists every version of an entity that is held, newest first, each with who made it and what it
+        changed. An entity that was deleted still has those that are held. NOT_FOUND if none is.
+        """
 
 def add_EntityServiceServicer_to_server(servicer: EntityServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

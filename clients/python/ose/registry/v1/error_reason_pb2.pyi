@@ -90,13 +90,15 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
          "metadata": {"idempotency_key": "k1", "revision": "42"}}
     """
     ERROR_REASON_REVISION_COMPACTED: _ErrorReason.ValueType  # 12
-    """The revision asked for has been compacted. Code OUT_OF_RANGE.
+    """The revision asked for has been compacted. Code OUT_OF_RANGE. Of a time, the metadata has `time`
+    in place of `revision`.
 
         {"reason": "REVISION_COMPACTED", "domain": "registry.ose",
          "metadata": {"revision": "7", "oldest": "100"}}
     """
     ERROR_REASON_REVISION_IN_FUTURE: _ErrorReason.ValueType  # 13
-    """The revision asked for has not happened. Code OUT_OF_RANGE.
+    """The revision asked for has not happened. Code OUT_OF_RANGE. Of a time, the metadata has `time` and
+    `now`, which is the registry's.
 
         {"reason": "REVISION_IN_FUTURE", "domain": "registry.ose",
          "metadata": {"revision": "900", "current": "42"}}
@@ -171,6 +173,56 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     for in the server's log.
 
         {"reason": "INTERNAL", "domain": "registry.ose", "metadata": {"request_id": "5b2e..."}}
+    """
+    ERROR_REASON_FILTER_INVALID: _ErrorReason.ValueType  # 26
+    """A filter expression is wrong: its grammar, a name that it uses, or a type. Code INVALID_ARGUMENT,
+    with a `google.rpc.BadRequest`; the position counts characters from 1.
+
+        {"reason": "FILTER_INVALID", "domain": "registry.ose",
+         "metadata": {"field": "filter", "position": "17"}}
+    """
+    ERROR_REASON_ANSWER_TOO_LARGE: _ErrorReason.ValueType  # 27
+    """The answer is too large to be followed or compared: ask for less of the graph. Code
+    FAILED_PRECONDITION.
+
+        {"reason": "ANSWER_TOO_LARGE", "domain": "registry.ose",
+         "metadata": {"limit": "max_watched_nodes", "maximum": "100000"}}
+    """
+    ERROR_REASON_NO_SUCH_PATH: _ErrorReason.ValueType  # 28
+    """Nothing is served at this path over HTTP. Code NOT_FOUND.
+
+        {"reason": "NO_SUCH_PATH", "domain": "registry.ose", "metadata": {"path": "/api/v1/entity"}}
+    """
+    ERROR_REASON_METHOD_NOT_ALLOWED: _ErrorReason.ValueType  # 29
+    """The path is served over HTTP, but not for this HTTP method. Code UNIMPLEMENTED, HTTP status 405.
+
+        {"reason": "METHOD_NOT_ALLOWED", "domain": "registry.ose",
+         "metadata": {"method": "PUT", "allowed": "GET, HEAD, OPTIONS, POST"}}
+    """
+    ERROR_REASON_UNSUPPORTED_MEDIA: _ErrorReason.ValueType  # 30
+    """The body of an HTTP request is of a kind, or in an encoding, that is not taken. Code
+    INVALID_ARGUMENT, HTTP status 415.
+
+        {"reason": "UNSUPPORTED_MEDIA", "domain": "registry.ose",
+         "metadata": {"field": "content-type"}}
+    """
+    ERROR_REASON_BODY_TOO_LARGE: _ErrorReason.ValueType  # 31
+    """The body of an HTTP request is larger than what is taken. Code RESOURCE_EXHAUSTED, HTTP status
+    413.
+
+        {"reason": "BODY_TOO_LARGE", "domain": "registry.ose", "metadata": {"maximum": "8388608"}}
+    """
+    ERROR_REASON_CALL_TIMED_OUT: _ErrorReason.ValueType  # 32
+    """The time that the caller gave the call, or the default, has passed. It is not known whether a
+    write happened. Code DEADLINE_EXCEEDED; over gRPC the caller's own library says so.
+
+        {"reason": "CALL_TIMED_OUT", "domain": "registry.ose", "metadata": {"seconds": "60"}}
+    """
+    ERROR_REASON_STORE_LOST: _ErrorReason.ValueType  # 33
+    """The store was replaced, removed, cut or set back while the server had it open; nothing was
+    written, and the server ends. Code UNAVAILABLE: retry when it is there again.
+
+        {"reason": "STORE_LOST", "domain": "registry.ose", "metadata": {}}
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -247,13 +299,15 @@ ERROR_REASON_IDEMPOTENCY_KEY_REUSED: ErrorReason.ValueType  # 11
      "metadata": {"idempotency_key": "k1", "revision": "42"}}
 """
 ERROR_REASON_REVISION_COMPACTED: ErrorReason.ValueType  # 12
-"""The revision asked for has been compacted. Code OUT_OF_RANGE.
+"""The revision asked for has been compacted. Code OUT_OF_RANGE. Of a time, the metadata has `time`
+in place of `revision`.
 
     {"reason": "REVISION_COMPACTED", "domain": "registry.ose",
      "metadata": {"revision": "7", "oldest": "100"}}
 """
 ERROR_REASON_REVISION_IN_FUTURE: ErrorReason.ValueType  # 13
-"""The revision asked for has not happened. Code OUT_OF_RANGE.
+"""The revision asked for has not happened. Code OUT_OF_RANGE. Of a time, the metadata has `time` and
+`now`, which is the registry's.
 
     {"reason": "REVISION_IN_FUTURE", "domain": "registry.ose",
      "metadata": {"revision": "900", "current": "42"}}
@@ -328,5 +382,55 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 25
 for in the server's log.
 
     {"reason": "INTERNAL", "domain": "registry.ose", "metadata": {"request_id": "5b2e..."}}
+"""
+ERROR_REASON_FILTER_INVALID: ErrorReason.ValueType  # 26
+"""A filter expression is wrong: its grammar, a name that it uses, or a type. Code INVALID_ARGUMENT,
+with a `google.rpc.BadRequest`; the position counts characters from 1.
+
+    {"reason": "FILTER_INVALID", "domain": "registry.ose",
+     "metadata": {"field": "filter", "position": "17"}}
+"""
+ERROR_REASON_ANSWER_TOO_LARGE: ErrorReason.ValueType  # 27
+"""The answer is too large to be followed or compared: ask for less of the graph. Code
+FAILED_PRECONDITION.
+
+    {"reason": "ANSWER_TOO_LARGE", "domain": "registry.ose",
+     "metadata": {"limit": "max_watched_nodes", "maximum": "100000"}}
+"""
+ERROR_REASON_NO_SUCH_PATH: ErrorReason.ValueType  # 28
+"""Nothing is served at this path over HTTP. Code NOT_FOUND.
+
+    {"reason": "NO_SUCH_PATH", "domain": "registry.ose", "metadata": {"path": "/api/v1/entity"}}
+"""
+ERROR_REASON_METHOD_NOT_ALLOWED: ErrorReason.ValueType  # 29
+"""The path is served over HTTP, but not for this HTTP method. Code UNIMPLEMENTED, HTTP status 405.
+
+    {"reason": "METHOD_NOT_ALLOWED", "domain": "registry.ose",
+     "metadata": {"method": "PUT", "allowed": "GET, HEAD, OPTIONS, POST"}}
+"""
+ERROR_REASON_UNSUPPORTED_MEDIA: ErrorReason.ValueType  # 30
+"""The body of an HTTP request is of a kind, or in an encoding, that is not taken. Code
+INVALID_ARGUMENT, HTTP status 415.
+
+    {"reason": "UNSUPPORTED_MEDIA", "domain": "registry.ose",
+     "metadata": {"field": "content-type"}}
+"""
+ERROR_REASON_BODY_TOO_LARGE: ErrorReason.ValueType  # 31
+"""The body of an HTTP request is larger than what is taken. Code RESOURCE_EXHAUSTED, HTTP status
+413.
+
+    {"reason": "BODY_TOO_LARGE", "domain": "registry.ose", "metadata": {"maximum": "8388608"}}
+"""
+ERROR_REASON_CALL_TIMED_OUT: ErrorReason.ValueType  # 32
+"""The time that the caller gave the call, or the default, has passed. It is not known whether a
+write happened. Code DEADLINE_EXCEEDED; over gRPC the caller's own library says so.
+
+    {"reason": "CALL_TIMED_OUT", "domain": "registry.ose", "metadata": {"seconds": "60"}}
+"""
+ERROR_REASON_STORE_LOST: ErrorReason.ValueType  # 33
+"""The store was replaced, removed, cut or set back while the server had it open; nothing was
+written, and the server ends. Code UNAVAILABLE: retry when it is there again.
+
+    {"reason": "STORE_LOST", "domain": "registry.ose", "metadata": {}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

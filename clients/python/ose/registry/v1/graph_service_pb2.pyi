@@ -5,7 +5,9 @@ Questions about the graph."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from ose.registry.v1 import entity_pb2 as _entity_pb2
@@ -21,6 +23,36 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _GraphQuestion:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _GraphQuestionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GraphQuestion.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    GRAPH_QUESTION_UNSPECIFIED: _GraphQuestion.ValueType  # 0
+    """As GRAPH."""
+    GRAPH_QUESTION_GRAPH: _GraphQuestion.ValueType  # 1
+    """As GetGraph: the surroundings, one step far."""
+    GRAPH_QUESTION_DEPENDENCIES: _GraphQuestion.ValueType  # 2
+    """As GetDependencies: everything that the root needs."""
+    GRAPH_QUESTION_IMPACT: _GraphQuestion.ValueType  # 3
+    """As AnalyzeImpact: everything that needs the root."""
+
+class GraphQuestion(_GraphQuestion, metaclass=_GraphQuestionEnumTypeWrapper):
+    """Which of the questions about the graph a stream, a watch or a comparison asks. It decides what
+    `direction`, `depth` and `types` mean when they are left out.
+    """
+
+GRAPH_QUESTION_UNSPECIFIED: GraphQuestion.ValueType  # 0
+"""As GRAPH."""
+GRAPH_QUESTION_GRAPH: GraphQuestion.ValueType  # 1
+"""As GetGraph: the surroundings, one step far."""
+GRAPH_QUESTION_DEPENDENCIES: GraphQuestion.ValueType  # 2
+"""As GetDependencies: everything that the root needs."""
+GRAPH_QUESTION_IMPACT: GraphQuestion.ValueType  # 3
+"""As AnalyzeImpact: everything that needs the root."""
+Global___GraphQuestion: _TypeAlias = GraphQuestion  # noqa: Y015
+
 class _IncompleteReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -35,6 +67,10 @@ class _IncompleteReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Inco
     """`edge_limit` was reached; the limit is a number of edges."""
     INCOMPLETE_REASON_BYTE_LIMIT: _IncompleteReason.ValueType  # 3
     """`byte_limit` was reached; the limit is a number of bytes."""
+    INCOMPLETE_REASON_RESULT_LIMIT: _IncompleteReason.ValueType  # 4
+    """`limit` was reached; the limit is a number of paths, cycles, groups or changes."""
+    INCOMPLETE_REASON_WORK_LIMIT: _IncompleteReason.ValueType  # 5
+    """Looking for more would have taken too much work; the limit is a number of steps."""
 
 class IncompleteReason(_IncompleteReason, metaclass=_IncompleteReasonEnumTypeWrapper):
     """What can cut an answer."""
@@ -47,7 +83,67 @@ INCOMPLETE_REASON_EDGE_LIMIT: IncompleteReason.ValueType  # 2
 """`edge_limit` was reached; the limit is a number of edges."""
 INCOMPLETE_REASON_BYTE_LIMIT: IncompleteReason.ValueType  # 3
 """`byte_limit` was reached; the limit is a number of bytes."""
+INCOMPLETE_REASON_RESULT_LIMIT: IncompleteReason.ValueType  # 4
+"""`limit` was reached; the limit is a number of paths, cycles, groups or changes."""
+INCOMPLETE_REASON_WORK_LIMIT: IncompleteReason.ValueType  # 5
+"""Looking for more would have taken too much work; the limit is a number of steps."""
 Global___IncompleteReason: _TypeAlias = IncompleteReason  # noqa: Y015
+
+class _GraphChangeType:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _GraphChangeTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GraphChangeType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    GRAPH_CHANGE_TYPE_UNSPECIFIED: _GraphChangeType.ValueType  # 0
+    """Never sent."""
+    GRAPH_CHANGE_TYPE_ENTERED: _GraphChangeType.ValueType  # 1
+    """It was not part of the answer and is."""
+    GRAPH_CHANGE_TYPE_CHANGED: _GraphChangeType.ValueType  # 2
+    """It is part of the answer as before, and was changed."""
+    GRAPH_CHANGE_TYPE_LEFT: _GraphChangeType.ValueType  # 3
+    """It was part of the answer and is not."""
+
+class GraphChangeType(_GraphChangeType, metaclass=_GraphChangeTypeEnumTypeWrapper):
+    """What can happen to a part of an answer."""
+
+GRAPH_CHANGE_TYPE_UNSPECIFIED: GraphChangeType.ValueType  # 0
+"""Never sent."""
+GRAPH_CHANGE_TYPE_ENTERED: GraphChangeType.ValueType  # 1
+"""It was not part of the answer and is."""
+GRAPH_CHANGE_TYPE_CHANGED: GraphChangeType.ValueType  # 2
+"""It is part of the answer as before, and was changed."""
+GRAPH_CHANGE_TYPE_LEFT: GraphChangeType.ValueType  # 3
+"""It was part of the answer and is not."""
+Global___GraphChangeType: _TypeAlias = GraphChangeType  # noqa: Y015
+
+class _PathCost:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PathCostEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PathCost.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PATH_COST_UNSPECIFIED: _PathCost.ValueType  # 0
+    """As HOPS."""
+    PATH_COST_HOPS: _PathCost.ValueType  # 1
+    """Fewer relationships."""
+    PATH_COST_WEIGHT: _PathCost.ValueType  # 2
+    """A smaller sum of the relationships' weights; among equals, fewer relationships. Weights are
+    counted in billionths, so that 0.1 and 0.2 are as much as 0.3, and above 1e18 all alike.
+    """
+
+class PathCost(_PathCost, metaclass=_PathCostEnumTypeWrapper):
+    """What makes a path better than another."""
+
+PATH_COST_UNSPECIFIED: PathCost.ValueType  # 0
+"""As HOPS."""
+PATH_COST_HOPS: PathCost.ValueType  # 1
+"""Fewer relationships."""
+PATH_COST_WEIGHT: PathCost.ValueType  # 2
+"""A smaller sum of the relationships' weights; among equals, fewer relationships. Weights are
+counted in billionths, so that 0.1 and 0.2 are as much as 0.3, and above 1e18 all alike.
+"""
+Global___PathCost: _TypeAlias = PathCost  # noqa: Y015
 
 @_typing.final
 class GetGraphRequest(_message.Message):
@@ -67,6 +163,8 @@ class GetGraphRequest(_message.Message):
     AT_REVISION_FIELD_NUMBER: _builtins.int
     MIN_REVISION_FIELD_NUMBER: _builtins.int
     STALE_OK_FIELD_NUMBER: _builtins.int
+    AT_TIME_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
     root_id: _builtins.str
     """Required. The id of the entity to start at."""
     depth: _builtins.int
@@ -97,6 +195,10 @@ class GetGraphRequest(_message.Message):
     """Optional. Wait until this revision is reached; DEADLINE_EXCEEDED if it is not in time."""
     stale_ok: _builtins.bool
     """Optional. An answer of a little while ago will do."""
+    filter: _builtins.str
+    """Optional. Enter only entities for which this filter expression holds: see `EntityFilter`. The
+    root need not match.
+    """
     @_builtins.property
     def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Optional. The relationship types to walk, at most 100. All when it is left out."""
@@ -104,6 +206,12 @@ class GetGraphRequest(_message.Message):
     @_builtins.property
     def entity_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Optional. Enter only entities of these types, at most 100. The root may be of any."""
+
+    @_builtins.property
+    def at_time(self) -> _timestamp_pb2.Timestamp:
+        """Optional. Read the past as it was at this time; not together with `at_revision`. OUT_OF_RANGE if
+        that is compacted or has not come.
+        """
 
     def __init__(
         self,
@@ -120,10 +228,12 @@ class GetGraphRequest(_message.Message):
         at_revision: _builtins.int = ...,
         min_revision: _builtins.int = ...,
         stale_ok: _builtins.bool = ...,
+        at_time: _timestamp_pb2.Timestamp | None = ...,
+        filter: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_depth", b"_depth", "depth", b"depth"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_depth", b"_depth", "at_time", b"at_time", "depth", b"depth"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_depth", b"_depth", "at_revision", b"at_revision", "byte_limit", b"byte_limit", "depth", b"depth", "direction", b"direction", "edge_limit", b"edge_limit", "entity_types", b"entity_types", "min_revision", b"min_revision", "node_limit", b"node_limit", "page_token", b"page_token", "root_id", b"root_id", "stale_ok", b"stale_ok", "types", b"types"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_depth", b"_depth", "at_revision", b"at_revision", "at_time", b"at_time", "byte_limit", b"byte_limit", "depth", b"depth", "direction", b"direction", "edge_limit", b"edge_limit", "entity_types", b"entity_types", "filter", b"filter", "min_revision", b"min_revision", "node_limit", b"node_limit", "page_token", b"page_token", "root_id", b"root_id", "stale_ok", b"stale_ok", "types", b"types"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__depth: _TypeAlias = _typing.Literal["depth"]  # noqa: Y015
     _WhichOneofArgType__depth: _TypeAlias = _typing.Literal["_depth", b"_depth"]  # noqa: Y015
@@ -148,6 +258,8 @@ class GetDependenciesRequest(_message.Message):
     AT_REVISION_FIELD_NUMBER: _builtins.int
     MIN_REVISION_FIELD_NUMBER: _builtins.int
     STALE_OK_FIELD_NUMBER: _builtins.int
+    AT_TIME_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Required. The id of the entity."""
     depth: _builtins.int
@@ -166,6 +278,8 @@ class GetDependenciesRequest(_message.Message):
     """Optional. As in GetGraphRequest."""
     stale_ok: _builtins.bool
     """Optional. As in GetGraphRequest."""
+    filter: _builtins.str
+    """Optional. As in GetGraphRequest."""
     @_builtins.property
     def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Optional. The relationship types to walk, at most 100. `depends_on` and `requires` when it is left
@@ -174,6 +288,10 @@ class GetDependenciesRequest(_message.Message):
 
     @_builtins.property
     def entity_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Optional. As in GetGraphRequest."""
+
+    @_builtins.property
+    def at_time(self) -> _timestamp_pb2.Timestamp:
         """Optional. As in GetGraphRequest."""
 
     def __init__(
@@ -190,10 +308,12 @@ class GetDependenciesRequest(_message.Message):
         at_revision: _builtins.int = ...,
         min_revision: _builtins.int = ...,
         stale_ok: _builtins.bool = ...,
+        at_time: _timestamp_pb2.Timestamp | None = ...,
+        filter: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_depth", b"_depth", "depth", b"depth"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_depth", b"_depth", "at_time", b"at_time", "depth", b"depth"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_depth", b"_depth", "at_revision", b"at_revision", "byte_limit", b"byte_limit", "depth", b"depth", "edge_limit", b"edge_limit", "entity_types", b"entity_types", "id", b"id", "min_revision", b"min_revision", "node_limit", b"node_limit", "page_token", b"page_token", "stale_ok", b"stale_ok", "types", b"types"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_depth", b"_depth", "at_revision", b"at_revision", "at_time", b"at_time", "byte_limit", b"byte_limit", "depth", b"depth", "edge_limit", b"edge_limit", "entity_types", b"entity_types", "filter", b"filter", "id", b"id", "min_revision", b"min_revision", "node_limit", b"node_limit", "page_token", b"page_token", "stale_ok", b"stale_ok", "types", b"types"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__depth: _TypeAlias = _typing.Literal["depth"]  # noqa: Y015
     _WhichOneofArgType__depth: _TypeAlias = _typing.Literal["_depth", b"_depth"]  # noqa: Y015
@@ -218,6 +338,8 @@ class AnalyzeImpactRequest(_message.Message):
     AT_REVISION_FIELD_NUMBER: _builtins.int
     MIN_REVISION_FIELD_NUMBER: _builtins.int
     STALE_OK_FIELD_NUMBER: _builtins.int
+    AT_TIME_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Required. The id of the entity."""
     depth: _builtins.int
@@ -236,6 +358,8 @@ class AnalyzeImpactRequest(_message.Message):
     """Optional. As in GetGraphRequest."""
     stale_ok: _builtins.bool
     """Optional. As in GetGraphRequest."""
+    filter: _builtins.str
+    """Optional. As in GetGraphRequest."""
     @_builtins.property
     def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Optional. The relationship types to walk, at most 100. `depends_on` and `requires` when it is left
@@ -244,6 +368,10 @@ class AnalyzeImpactRequest(_message.Message):
 
     @_builtins.property
     def entity_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Optional. As in GetGraphRequest."""
+
+    @_builtins.property
+    def at_time(self) -> _timestamp_pb2.Timestamp:
         """Optional. As in GetGraphRequest."""
 
     def __init__(
@@ -260,10 +388,12 @@ class AnalyzeImpactRequest(_message.Message):
         at_revision: _builtins.int = ...,
         min_revision: _builtins.int = ...,
         stale_ok: _builtins.bool = ...,
+        at_time: _timestamp_pb2.Timestamp | None = ...,
+        filter: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_depth", b"_depth", "depth", b"depth"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_depth", b"_depth", "at_time", b"at_time", "depth", b"depth"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_depth", b"_depth", "at_revision", b"at_revision", "byte_limit", b"byte_limit", "depth", b"depth", "edge_limit", b"edge_limit", "entity_types", b"entity_types", "id", b"id", "min_revision", b"min_revision", "node_limit", b"node_limit", "page_token", b"page_token", "stale_ok", b"stale_ok", "types", b"types"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_depth", b"_depth", "at_revision", b"at_revision", "at_time", b"at_time", "byte_limit", b"byte_limit", "depth", b"depth", "edge_limit", b"edge_limit", "entity_types", b"entity_types", "filter", b"filter", "id", b"id", "min_revision", b"min_revision", "node_limit", b"node_limit", "page_token", b"page_token", "stale_ok", b"stale_ok", "types", b"types"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__depth: _TypeAlias = _typing.Literal["depth"]  # noqa: Y015
     _WhichOneofArgType__depth: _TypeAlias = _typing.Literal["_depth", b"_depth"]  # noqa: Y015
@@ -354,3 +484,939 @@ class GraphResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GraphResponse: _TypeAlias = GraphResponse  # noqa: Y015
+
+@_typing.final
+class StreamGraphRequest(_message.Message):
+    """The request of StreamGraph."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROOT_ID_FIELD_NUMBER: _builtins.int
+    QUESTION_FIELD_NUMBER: _builtins.int
+    DEPTH_FIELD_NUMBER: _builtins.int
+    TYPES_FIELD_NUMBER: _builtins.int
+    DIRECTION_FIELD_NUMBER: _builtins.int
+    ENTITY_TYPES_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    NODE_LIMIT_FIELD_NUMBER: _builtins.int
+    EDGE_LIMIT_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    AT_REVISION_FIELD_NUMBER: _builtins.int
+    AT_TIME_FIELD_NUMBER: _builtins.int
+    MIN_REVISION_FIELD_NUMBER: _builtins.int
+    STALE_OK_FIELD_NUMBER: _builtins.int
+    root_id: _builtins.str
+    """Required. The id of the entity to start at."""
+    question: Global___GraphQuestion.ValueType
+    """Optional. Which question is asked; GRAPH when it is left out."""
+    depth: _builtins.int
+    """Optional. How many steps to go at most, 0 or more. As the question has it when it is left out."""
+    direction: _relationship_pb2.Direction.ValueType
+    """Optional. Which way to walk; only for the question GRAPH."""
+    filter: _builtins.str
+    """Optional. As in GetGraphRequest."""
+    node_limit: _builtins.int
+    """Optional. As in GetGraphRequest, over all parts."""
+    edge_limit: _builtins.int
+    """Optional. As in GetGraphRequest, over all parts."""
+    page_token: _builtins.str
+    """Optional. The `next_page_token` of the last part that arrived, to go on after a broken stream."""
+    at_revision: _builtins.int
+    """Optional. As in GetGraphRequest."""
+    min_revision: _builtins.int
+    """Optional. As in GetGraphRequest."""
+    stale_ok: _builtins.bool
+    """Optional. As in GetGraphRequest."""
+    @_builtins.property
+    def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Optional. The relationship types to walk, at most 100. As the question has it when it is left
+        out.
+        """
+
+    @_builtins.property
+    def entity_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Optional. As in GetGraphRequest."""
+
+    @_builtins.property
+    def at_time(self) -> _timestamp_pb2.Timestamp:
+        """Optional. As in GetGraphRequest."""
+
+    def __init__(
+        self,
+        *,
+        root_id: _builtins.str = ...,
+        question: Global___GraphQuestion.ValueType = ...,
+        depth: _builtins.int | None = ...,
+        types: _abc.Iterable[_builtins.str] | None = ...,
+        direction: _relationship_pb2.Direction.ValueType = ...,
+        entity_types: _abc.Iterable[_builtins.str] | None = ...,
+        filter: _builtins.str = ...,
+        node_limit: _builtins.int = ...,
+        edge_limit: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        at_revision: _builtins.int = ...,
+        at_time: _timestamp_pb2.Timestamp | None = ...,
+        min_revision: _builtins.int = ...,
+        stale_ok: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_depth", b"_depth", "at_time", b"at_time", "depth", b"depth"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_depth", b"_depth", "at_revision", b"at_revision", "at_time", b"at_time", "depth", b"depth", "direction", b"direction", "edge_limit", b"edge_limit", "entity_types", b"entity_types", "filter", b"filter", "min_revision", b"min_revision", "node_limit", b"node_limit", "page_token", b"page_token", "question", b"question", "root_id", b"root_id", "stale_ok", b"stale_ok", "types", b"types"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__depth: _TypeAlias = _typing.Literal["depth"]  # noqa: Y015
+    _WhichOneofArgType__depth: _TypeAlias = _typing.Literal["_depth", b"_depth"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__depth) -> _WhichOneofReturnType__depth | None: ...
+
+Global___StreamGraphRequest: _TypeAlias = StreamGraphRequest  # noqa: Y015
+
+@_typing.final
+class WatchGraphRequest(_message.Message):
+    """The request of WatchGraph."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROOT_ID_FIELD_NUMBER: _builtins.int
+    QUESTION_FIELD_NUMBER: _builtins.int
+    DEPTH_FIELD_NUMBER: _builtins.int
+    TYPES_FIELD_NUMBER: _builtins.int
+    DIRECTION_FIELD_NUMBER: _builtins.int
+    ENTITY_TYPES_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    BOOKMARK_INTERVAL_FIELD_NUMBER: _builtins.int
+    INCLUDE_PREVIOUS_FIELD_NUMBER: _builtins.int
+    root_id: _builtins.str
+    """Required. The id of the entity to start at."""
+    question: Global___GraphQuestion.ValueType
+    """Optional. Which question is asked; GRAPH when it is left out."""
+    depth: _builtins.int
+    """Optional. How many steps to go at most, 0 or more. As the question has it when it is left out."""
+    direction: _relationship_pb2.Direction.ValueType
+    """Optional. Which way to walk; only for the question GRAPH."""
+    filter: _builtins.str
+    """Optional. As in GetGraphRequest."""
+    resume_token: _builtins.str
+    """Optional. Continue after the message that came with this token: what changed since then comes
+    first, as one difference. When that is compacted the stream begins anew, with the mark RESET.
+    FAILED_PRECONDITION if the token is of another history.
+    """
+    include_previous: _builtins.bool
+    """Optional. Send with each change what the resource was before."""
+    @_builtins.property
+    def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Optional. The relationship types to walk, at most 100. As the question has it when it is left
+        out.
+        """
+
+    @_builtins.property
+    def entity_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Optional. As in GetGraphRequest."""
+
+    @_builtins.property
+    def bookmark_interval(self) -> _duration_pb2.Duration:
+        """Optional. How often at least to say how far the stream has come when nothing changes: 100 ms to
+        1 hour, 10 s when it is left out.
+        """
+
+    def __init__(
+        self,
+        *,
+        root_id: _builtins.str = ...,
+        question: Global___GraphQuestion.ValueType = ...,
+        depth: _builtins.int | None = ...,
+        types: _abc.Iterable[_builtins.str] | None = ...,
+        direction: _relationship_pb2.Direction.ValueType = ...,
+        entity_types: _abc.Iterable[_builtins.str] | None = ...,
+        filter: _builtins.str = ...,
+        resume_token: _builtins.str = ...,
+        bookmark_interval: _duration_pb2.Duration | None = ...,
+        include_previous: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_depth", b"_depth", "bookmark_interval", b"bookmark_interval", "depth", b"depth"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_depth", b"_depth", "bookmark_interval", b"bookmark_interval", "depth", b"depth", "direction", b"direction", "entity_types", b"entity_types", "filter", b"filter", "include_previous", b"include_previous", "question", b"question", "resume_token", b"resume_token", "root_id", b"root_id", "types", b"types"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__depth: _TypeAlias = _typing.Literal["depth"]  # noqa: Y015
+    _WhichOneofArgType__depth: _TypeAlias = _typing.Literal["_depth", b"_depth"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__depth) -> _WhichOneofReturnType__depth | None: ...
+
+Global___WatchGraphRequest: _TypeAlias = WatchGraphRequest  # noqa: Y015
+
+@_typing.final
+class WatchGraphResponse(_message.Message):
+    """A part of the answer, or some changes of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Mark:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _MarkEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[WatchGraphResponse._Mark.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        MARK_UNSPECIFIED: WatchGraphResponse._Mark.ValueType  # 0
+        """Nothing: the message carries a part of the answer, or changes."""
+        MARK_BOOKMARK: WatchGraphResponse._Mark.ValueType  # 1
+        """Nothing has changed up to this revision."""
+        MARK_SNAPSHOT_END: WatchGraphResponse._Mark.ValueType  # 2
+        """The answer is complete; changes follow."""
+        MARK_RESET: WatchGraphResponse._Mark.ValueType  # 3
+        """What happened since the message before is forgotten: the whole answer follows, as at the
+        beginning. Forget what the stream said before.
+        """
+
+    class Mark(_Mark, metaclass=_MarkEnumTypeWrapper):
+        """What a message can say."""
+
+    MARK_UNSPECIFIED: WatchGraphResponse.Mark.ValueType  # 0
+    """Nothing: the message carries a part of the answer, or changes."""
+    MARK_BOOKMARK: WatchGraphResponse.Mark.ValueType  # 1
+    """Nothing has changed up to this revision."""
+    MARK_SNAPSHOT_END: WatchGraphResponse.Mark.ValueType  # 2
+    """The answer is complete; changes follow."""
+    MARK_RESET: WatchGraphResponse.Mark.ValueType  # 3
+    """What happened since the message before is forgotten: the whole answer follows, as at the
+    beginning. Forget what the stream said before.
+    """
+
+    NODES_FIELD_NUMBER: _builtins.int
+    EDGES_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    MARK_FIELD_NUMBER: _builtins.int
+    FROM_REVISION_FIELD_NUMBER: _builtins.int
+    DISTANCES_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """The answer, as it has been sent and changed, is that of this revision; 0 when `more` is set."""
+    resume_token: _builtins.str
+    """Continues after this message. Empty when `more` is set."""
+    more: _builtins.bool
+    """The answer or the difference goes on in the next message: its parts belong together."""
+    mark: Global___WatchGraphResponse.Mark.ValueType
+    """What the message says beside that."""
+    from_revision: _builtins.int
+    """Of a difference: the revision that it starts from. It spans all revisions behind that one up to
+    `revision`.
+    """
+    @_builtins.property
+    def nodes(self) -> _containers.RepeatedCompositeFieldContainer[_entity_pb2.Entity]:
+        """Part of the answer at the beginning: entities, nearest first."""
+
+    @_builtins.property
+    def edges(self) -> _containers.RepeatedCompositeFieldContainer[_relationship_pb2.Relationship]:
+        """Part of the answer at the beginning: relationships; both ends of each have been sent."""
+
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___GraphChange]:
+        """What entered, changed or left the answer between the message before and `revision`."""
+
+    @_builtins.property
+    def distances(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """How many steps each node of `nodes` is away from the root."""
+
+    def __init__(
+        self,
+        *,
+        nodes: _abc.Iterable[_entity_pb2.Entity] | None = ...,
+        edges: _abc.Iterable[_relationship_pb2.Relationship] | None = ...,
+        changes: _abc.Iterable[Global___GraphChange] | None = ...,
+        revision: _builtins.int = ...,
+        resume_token: _builtins.str = ...,
+        more: _builtins.bool = ...,
+        mark: Global___WatchGraphResponse.Mark.ValueType = ...,
+        from_revision: _builtins.int = ...,
+        distances: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "distances", b"distances", "edges", b"edges", "from_revision", b"from_revision", "mark", b"mark", "more", b"more", "nodes", b"nodes", "resume_token", b"resume_token", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchGraphResponse: _TypeAlias = WatchGraphResponse  # noqa: Y015
+
+@_typing.final
+class GraphChange(_message.Message):
+    """What became of a part of an answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPE_FIELD_NUMBER: _builtins.int
+    ENTITY_FIELD_NUMBER: _builtins.int
+    RELATIONSHIP_FIELD_NUMBER: _builtins.int
+    PREVIOUS_ENTITY_FIELD_NUMBER: _builtins.int
+    PREVIOUS_RELATIONSHIP_FIELD_NUMBER: _builtins.int
+    DISTANCE_FIELD_NUMBER: _builtins.int
+    type: Global___GraphChangeType.ValueType
+    """What happened."""
+    distance: _builtins.int
+    """Of a node that is in the answer: how many steps it is away from the root."""
+    @_builtins.property
+    def entity(self) -> _entity_pb2.Entity:
+        """A node, as it is after the change; as it was, if it left."""
+
+    @_builtins.property
+    def relationship(self) -> _relationship_pb2.Relationship:
+        """An edge, as it is after the change; as it was, if it left."""
+
+    @_builtins.property
+    def previous_entity(self) -> _entity_pb2.Entity:
+        """The node."""
+
+    @_builtins.property
+    def previous_relationship(self) -> _relationship_pb2.Relationship:
+        """The edge."""
+
+    def __init__(
+        self,
+        *,
+        type: Global___GraphChangeType.ValueType = ...,
+        entity: _entity_pb2.Entity | None = ...,
+        relationship: _relationship_pb2.Relationship | None = ...,
+        previous_entity: _entity_pb2.Entity | None = ...,
+        previous_relationship: _relationship_pb2.Relationship | None = ...,
+        distance: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entity", b"entity", "previous", b"previous", "previous_entity", b"previous_entity", "previous_relationship", b"previous_relationship", "relationship", b"relationship", "resource", b"resource"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["distance", b"distance", "entity", b"entity", "previous", b"previous", "previous_entity", b"previous_entity", "previous_relationship", b"previous_relationship", "relationship", b"relationship", "resource", b"resource", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_previous: _TypeAlias = _typing.Literal["previous_entity", "previous_relationship"]  # noqa: Y015
+    _WhichOneofArgType_previous: _TypeAlias = _typing.Literal["previous", b"previous"]  # noqa: Y015
+    _WhichOneofReturnType_resource: _TypeAlias = _typing.Literal["entity", "relationship"]  # noqa: Y015
+    _WhichOneofArgType_resource: _TypeAlias = _typing.Literal["resource", b"resource"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_previous) -> _WhichOneofReturnType_previous | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_resource) -> _WhichOneofReturnType_resource | None: ...
+
+Global___GraphChange: _TypeAlias = GraphChange  # noqa: Y015
+
+@_typing.final
+class DiffGraphRequest(_message.Message):
+    """The request of DiffGraph."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROOT_ID_FIELD_NUMBER: _builtins.int
+    QUESTION_FIELD_NUMBER: _builtins.int
+    DEPTH_FIELD_NUMBER: _builtins.int
+    TYPES_FIELD_NUMBER: _builtins.int
+    DIRECTION_FIELD_NUMBER: _builtins.int
+    ENTITY_TYPES_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    FROM_REVISION_FIELD_NUMBER: _builtins.int
+    FROM_TIME_FIELD_NUMBER: _builtins.int
+    TO_REVISION_FIELD_NUMBER: _builtins.int
+    TO_TIME_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    MIN_REVISION_FIELD_NUMBER: _builtins.int
+    STALE_OK_FIELD_NUMBER: _builtins.int
+    INCLUDE_PREVIOUS_FIELD_NUMBER: _builtins.int
+    root_id: _builtins.str
+    """Required. The id of the entity to start at."""
+    question: Global___GraphQuestion.ValueType
+    """Optional. Which question is asked; GRAPH when it is left out."""
+    depth: _builtins.int
+    """Optional. How many steps to go at most, 0 or more. As the question has it when it is left out."""
+    direction: _relationship_pb2.Direction.ValueType
+    """Optional. Which way to walk; only for the question GRAPH."""
+    filter: _builtins.str
+    """Optional. As in GetGraphRequest."""
+    from_revision: _builtins.int
+    """A revision. OUT_OF_RANGE if it is compacted or has not happened."""
+    to_revision: _builtins.int
+    """As `from_revision`."""
+    limit: _builtins.int
+    """Optional. How many changes to answer at most: 1 to 100,000, 10,000 when it is left out."""
+    page_token: _builtins.str
+    """Optional. The `next_page_token` of an answer that was cut, with the same question."""
+    min_revision: _builtins.int
+    """Optional. As in GetGraphRequest."""
+    stale_ok: _builtins.bool
+    """Optional. As in GetGraphRequest."""
+    include_previous: _builtins.bool
+    """Optional. Send with each change what the resource was before."""
+    @_builtins.property
+    def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Optional. The relationship types to walk, at most 100. As the question has it when it is left
+        out.
+        """
+
+    @_builtins.property
+    def entity_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Optional. As in GetGraphRequest."""
+
+    @_builtins.property
+    def from_time(self) -> _timestamp_pb2.Timestamp:
+        """The state at a time. OUT_OF_RANGE if it is compacted or has not come."""
+
+    @_builtins.property
+    def to_time(self) -> _timestamp_pb2.Timestamp:
+        """As `from_time`."""
+
+    def __init__(
+        self,
+        *,
+        root_id: _builtins.str = ...,
+        question: Global___GraphQuestion.ValueType = ...,
+        depth: _builtins.int | None = ...,
+        types: _abc.Iterable[_builtins.str] | None = ...,
+        direction: _relationship_pb2.Direction.ValueType = ...,
+        entity_types: _abc.Iterable[_builtins.str] | None = ...,
+        filter: _builtins.str = ...,
+        from_revision: _builtins.int = ...,
+        from_time: _timestamp_pb2.Timestamp | None = ...,
+        to_revision: _builtins.int = ...,
+        to_time: _timestamp_pb2.Timestamp | None = ...,
+        limit: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        min_revision: _builtins.int = ...,
+        stale_ok: _builtins.bool = ...,
+        include_previous: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_depth", b"_depth", "depth", b"depth", "from", b"from", "from_revision", b"from_revision", "from_time", b"from_time", "to", b"to", "to_revision", b"to_revision", "to_time", b"to_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_depth", b"_depth", "depth", b"depth", "direction", b"direction", "entity_types", b"entity_types", "filter", b"filter", "from", b"from", "from_revision", b"from_revision", "from_time", b"from_time", "include_previous", b"include_previous", "limit", b"limit", "min_revision", b"min_revision", "page_token", b"page_token", "question", b"question", "root_id", b"root_id", "stale_ok", b"stale_ok", "to", b"to", "to_revision", b"to_revision", "to_time", b"to_time", "types", b"types"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__depth: _TypeAlias = _typing.Literal["depth"]  # noqa: Y015
+    _WhichOneofArgType__depth: _TypeAlias = _typing.Literal["_depth", b"_depth"]  # noqa: Y015
+    _WhichOneofReturnType_from: _TypeAlias = _typing.Literal["from_revision", "from_time"]  # noqa: Y015
+    _WhichOneofArgType_from: _TypeAlias = _typing.Literal["from", b"from"]  # noqa: Y015
+    _WhichOneofReturnType_to: _TypeAlias = _typing.Literal["to_revision", "to_time"]  # noqa: Y015
+    _WhichOneofArgType_to: _TypeAlias = _typing.Literal["to", b"to"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__depth) -> _WhichOneofReturnType__depth | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_from) -> _WhichOneofReturnType_from | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_to) -> _WhichOneofReturnType_to | None: ...
+
+Global___DiffGraphRequest: _TypeAlias = DiffGraphRequest  # noqa: Y015
+
+@_typing.final
+class DiffGraphResponse(_message.Message):
+    """What an answer was and is no more, what it is and was not, and what is different in it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGES_FIELD_NUMBER: _builtins.int
+    FROM_REVISION_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    COMPLETE_FIELD_NUMBER: _builtins.int
+    INCOMPLETE_REASON_FIELD_NUMBER: _builtins.int
+    INCOMPLETE_LIMIT_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    from_revision: _builtins.int
+    """The revision that it compares from."""
+    revision: _builtins.int
+    """The revision that it compares with."""
+    complete: _builtins.bool
+    """Whether nothing was cut."""
+    incomplete_reason: Global___IncompleteReason.ValueType
+    """What cut the answer; unspecified when it is complete."""
+    incomplete_limit: _builtins.int
+    """The limit that cut the answer, in the unit of the reason; 0 when it is complete."""
+    next_page_token: _builtins.str
+    """Asks for what was cut; empty when it is complete."""
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___GraphChange]:
+        """The changes: nodes first, nearest first, then edges."""
+
+    def __init__(
+        self,
+        *,
+        changes: _abc.Iterable[Global___GraphChange] | None = ...,
+        from_revision: _builtins.int = ...,
+        revision: _builtins.int = ...,
+        complete: _builtins.bool = ...,
+        incomplete_reason: Global___IncompleteReason.ValueType = ...,
+        incomplete_limit: _builtins.int = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "complete", b"complete", "from_revision", b"from_revision", "incomplete_limit", b"incomplete_limit", "incomplete_reason", b"incomplete_reason", "next_page_token", b"next_page_token", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiffGraphResponse: _TypeAlias = DiffGraphResponse  # noqa: Y015
+
+@_typing.final
+class FindPathsRequest(_message.Message):
+    """The request of FindPaths."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_ID_FIELD_NUMBER: _builtins.int
+    TARGET_ID_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    MAX_HOPS_FIELD_NUMBER: _builtins.int
+    TYPES_FIELD_NUMBER: _builtins.int
+    DIRECTION_FIELD_NUMBER: _builtins.int
+    ENTITY_TYPES_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    AT_REVISION_FIELD_NUMBER: _builtins.int
+    AT_TIME_FIELD_NUMBER: _builtins.int
+    MIN_REVISION_FIELD_NUMBER: _builtins.int
+    STALE_OK_FIELD_NUMBER: _builtins.int
+    source_id: _builtins.str
+    """Required. The id of the entity to start at."""
+    target_id: _builtins.str
+    """Required. The id of the entity to reach."""
+    cost: Global___PathCost.ValueType
+    """Optional. What makes a path better; HOPS when it is left out."""
+    limit: _builtins.int
+    """Optional. How many paths to answer at most: 1 to 1,000, 1 when it is left out."""
+    max_hops: _builtins.int
+    """Optional. How many relationships a path may have at most, 1 or more. With a large `limit` the
+    answer is every path up to that length. No limit when it is left out.
+    """
+    direction: _relationship_pb2.Direction.ValueType
+    """Optional. As in GetGraphRequest."""
+    filter: _builtins.str
+    """Optional. Pass only through entities for which this filter expression holds: see `EntityFilter`.
+    Both ends need not match.
+    """
+    page_token: _builtins.str
+    """Optional. The `next_page_token` of an answer that was cut, with the same question."""
+    at_revision: _builtins.int
+    """Optional. As in GetGraphRequest."""
+    min_revision: _builtins.int
+    """Optional. As in GetGraphRequest."""
+    stale_ok: _builtins.bool
+    """Optional. As in GetGraphRequest."""
+    @_builtins.property
+    def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Optional. The relationship types to walk, at most 100. All when it is left out."""
+
+    @_builtins.property
+    def entity_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Optional. Pass only through entities of these types, at most 100. Both ends may be of any."""
+
+    @_builtins.property
+    def at_time(self) -> _timestamp_pb2.Timestamp:
+        """Optional. As in GetGraphRequest."""
+
+    def __init__(
+        self,
+        *,
+        source_id: _builtins.str = ...,
+        target_id: _builtins.str = ...,
+        cost: Global___PathCost.ValueType = ...,
+        limit: _builtins.int = ...,
+        max_hops: _builtins.int | None = ...,
+        types: _abc.Iterable[_builtins.str] | None = ...,
+        direction: _relationship_pb2.Direction.ValueType = ...,
+        entity_types: _abc.Iterable[_builtins.str] | None = ...,
+        filter: _builtins.str = ...,
+        page_token: _builtins.str = ...,
+        at_revision: _builtins.int = ...,
+        at_time: _timestamp_pb2.Timestamp | None = ...,
+        min_revision: _builtins.int = ...,
+        stale_ok: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_hops", b"_max_hops", "at_time", b"at_time", "max_hops", b"max_hops"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_hops", b"_max_hops", "at_revision", b"at_revision", "at_time", b"at_time", "cost", b"cost", "direction", b"direction", "entity_types", b"entity_types", "filter", b"filter", "limit", b"limit", "max_hops", b"max_hops", "min_revision", b"min_revision", "page_token", b"page_token", "source_id", b"source_id", "stale_ok", b"stale_ok", "target_id", b"target_id", "types", b"types"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_hops: _TypeAlias = _typing.Literal["max_hops"]  # noqa: Y015
+    _WhichOneofArgType__max_hops: _TypeAlias = _typing.Literal["_max_hops", b"_max_hops"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_hops) -> _WhichOneofReturnType__max_hops | None: ...
+
+Global___FindPathsRequest: _TypeAlias = FindPathsRequest  # noqa: Y015
+
+@_typing.final
+class Path(_message.Message):
+    """A walk along relationships that meets no entity twice; of a cycle, the first entity is also the
+    last.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTITY_IDS_FIELD_NUMBER: _builtins.int
+    RELATIONSHIP_IDS_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    weight: _builtins.float
+    """The sum of the relationships' weights."""
+    @_builtins.property
+    def entity_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The ids of the entities, in order."""
+
+    @_builtins.property
+    def relationship_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The ids of the relationships between them, in order."""
+
+    def __init__(
+        self,
+        *,
+        entity_ids: _abc.Iterable[_builtins.str] | None = ...,
+        relationship_ids: _abc.Iterable[_builtins.str] | None = ...,
+        weight: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entity_ids", b"entity_ids", "relationship_ids", b"relationship_ids", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Path: _TypeAlias = Path  # noqa: Y015
+
+@_typing.final
+class FindPathsResponse(_message.Message):
+    """Some paths, the best first."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODES_FIELD_NUMBER: _builtins.int
+    EDGES_FIELD_NUMBER: _builtins.int
+    PATHS_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    COMPLETE_FIELD_NUMBER: _builtins.int
+    INCOMPLETE_REASON_FIELD_NUMBER: _builtins.int
+    INCOMPLETE_LIMIT_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """The revision that the answer is of."""
+    complete: _builtins.bool
+    """Whether there are no more paths than those of this page and the ones before."""
+    incomplete_reason: Global___IncompleteReason.ValueType
+    """What cut the answer; unspecified when it is complete."""
+    incomplete_limit: _builtins.int
+    """The limit that cut the answer, in the unit of the reason; 0 when it is complete."""
+    next_page_token: _builtins.str
+    """Asks for more paths; empty when it is complete."""
+    @_builtins.property
+    def nodes(self) -> _containers.RepeatedCompositeFieldContainer[_entity_pb2.Entity]:
+        """Every entity on a path of this answer, once."""
+
+    @_builtins.property
+    def edges(self) -> _containers.RepeatedCompositeFieldContainer[_relationship_pb2.Relationship]:
+        """Every relationship on a path of this answer, once."""
+
+    @_builtins.property
+    def paths(self) -> _containers.RepeatedCompositeFieldContainer[Global___Path]:
+        """The paths, the best first. None if there is no way."""
+
+    def __init__(
+        self,
+        *,
+        nodes: _abc.Iterable[_entity_pb2.Entity] | None = ...,
+        edges: _abc.Iterable[_relationship_pb2.Relationship] | None = ...,
+        paths: _abc.Iterable[Global___Path] | None = ...,
+        revision: _builtins.int = ...,
+        complete: _builtins.bool = ...,
+        incomplete_reason: Global___IncompleteReason.ValueType = ...,
+        incomplete_limit: _builtins.int = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "edges", b"edges", "incomplete_limit", b"incomplete_limit", "incomplete_reason", b"incomplete_reason", "next_page_token", b"next_page_token", "nodes", b"nodes", "paths", b"paths", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindPathsResponse: _TypeAlias = FindPathsResponse  # noqa: Y015
+
+@_typing.final
+class FindCyclesRequest(_message.Message):
+    """The request of FindCycles."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROOT_ID_FIELD_NUMBER: _builtins.int
+    TYPES_FIELD_NUMBER: _builtins.int
+    ENTITY_TYPES_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    CYCLES_PER_GROUP_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    AT_REVISION_FIELD_NUMBER: _builtins.int
+    AT_TIME_FIELD_NUMBER: _builtins.int
+    MIN_REVISION_FIELD_NUMBER: _builtins.int
+    STALE_OK_FIELD_NUMBER: _builtins.int
+    root_id: _builtins.str
+    """Optional. Only the group that this entity is in."""
+    filter: _builtins.str
+    """Optional. Only entities for which this filter expression holds: see `EntityFilter`."""
+    limit: _builtins.int
+    """Optional. How many groups to answer at most: 1 to 1,000, 100 when it is left out."""
+    cycles_per_group: _builtins.int
+    """Optional. How many cycles to show of each group at most: 1 to 100, 1 when it is left out."""
+    page_token: _builtins.str
+    """Optional. The `next_page_token` of an answer that was cut, with the same question."""
+    at_revision: _builtins.int
+    """Optional. As in GetGraphRequest."""
+    min_revision: _builtins.int
+    """Optional. As in GetGraphRequest."""
+    stale_ok: _builtins.bool
+    """Optional. As in GetGraphRequest."""
+    @_builtins.property
+    def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Optional. The relationship types to walk, at most 100. `depends_on` and `requires` when it is left
+        out.
+        """
+
+    @_builtins.property
+    def entity_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Optional. Only entities of these types, at most 100."""
+
+    @_builtins.property
+    def at_time(self) -> _timestamp_pb2.Timestamp:
+        """Optional. As in GetGraphRequest."""
+
+    def __init__(
+        self,
+        *,
+        root_id: _builtins.str = ...,
+        types: _abc.Iterable[_builtins.str] | None = ...,
+        entity_types: _abc.Iterable[_builtins.str] | None = ...,
+        filter: _builtins.str = ...,
+        limit: _builtins.int = ...,
+        cycles_per_group: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        at_revision: _builtins.int = ...,
+        at_time: _timestamp_pb2.Timestamp | None = ...,
+        min_revision: _builtins.int = ...,
+        stale_ok: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at_time", b"at_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_revision", b"at_revision", "at_time", b"at_time", "cycles_per_group", b"cycles_per_group", "entity_types", b"entity_types", "filter", b"filter", "limit", b"limit", "min_revision", b"min_revision", "page_token", b"page_token", "root_id", b"root_id", "stale_ok", b"stale_ok", "types", b"types"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindCyclesRequest: _TypeAlias = FindCyclesRequest  # noqa: Y015
+
+@_typing.final
+class CycleGroup(_message.Message):
+    """Entities that all need each other."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTITY_IDS_FIELD_NUMBER: _builtins.int
+    CYCLES_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    FIRST_POSITION_FIELD_NUMBER: _builtins.int
+    CYCLES_CUT_FIELD_NUMBER: _builtins.int
+    size: _builtins.int
+    """How many entities it has, on all pages."""
+    first_position: _builtins.int
+    """The position of the first of `entity_ids` among all its entities; above 0 if it goes on from the
+    page before.
+    """
+    cycles_cut: _builtins.bool
+    """Whether the search for its cycles was given up, since it took too much work: there may be
+    shorter ones.
+    """
+    @_builtins.property
+    def entity_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The ids of its entities, in order of creation; of a group that is larger than a page, those on
+        this page.
+        """
+
+    @_builtins.property
+    def cycles(self) -> _containers.RepeatedCompositeFieldContainer[Global___Path]:
+        """The shortest cycles in it, the shortest first; equals in order of creation. Each begins and ends
+        with the entity of it that was created first. They come with the first of its entities.
+        """
+
+    def __init__(
+        self,
+        *,
+        entity_ids: _abc.Iterable[_builtins.str] | None = ...,
+        cycles: _abc.Iterable[Global___Path] | None = ...,
+        size: _builtins.int = ...,
+        first_position: _builtins.int = ...,
+        cycles_cut: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cycles", b"cycles", "cycles_cut", b"cycles_cut", "entity_ids", b"entity_ids", "first_position", b"first_position", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CycleGroup: _TypeAlias = CycleGroup  # noqa: Y015
+
+@_typing.final
+class FindCyclesResponse(_message.Message):
+    """Where the graph goes in circles."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODES_FIELD_NUMBER: _builtins.int
+    EDGES_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    COMPLETE_FIELD_NUMBER: _builtins.int
+    INCOMPLETE_REASON_FIELD_NUMBER: _builtins.int
+    INCOMPLETE_LIMIT_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """The revision that the answer is of."""
+    complete: _builtins.bool
+    """Whether there are no more groups than those of this page and the ones before."""
+    incomplete_reason: Global___IncompleteReason.ValueType
+    """What cut the answer; unspecified when it is complete."""
+    incomplete_limit: _builtins.int
+    """The limit that cut the answer, in the unit of the reason; 0 when it is complete."""
+    next_page_token: _builtins.str
+    """Asks for more groups; empty when it is complete."""
+    @_builtins.property
+    def nodes(self) -> _containers.RepeatedCompositeFieldContainer[_entity_pb2.Entity]:
+        """Every entity of a group of this answer, and every one on a cycle of it, once."""
+
+    @_builtins.property
+    def edges(self) -> _containers.RepeatedCompositeFieldContainer[_relationship_pb2.Relationship]:
+        """Every relationship on a cycle of this answer."""
+
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___CycleGroup]:
+        """The groups, the largest first; none if there are no cycles."""
+
+    def __init__(
+        self,
+        *,
+        nodes: _abc.Iterable[_entity_pb2.Entity] | None = ...,
+        edges: _abc.Iterable[_relationship_pb2.Relationship] | None = ...,
+        groups: _abc.Iterable[Global___CycleGroup] | None = ...,
+        revision: _builtins.int = ...,
+        complete: _builtins.bool = ...,
+        incomplete_reason: Global___IncompleteReason.ValueType = ...,
+        incomplete_limit: _builtins.int = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "edges", b"edges", "groups", b"groups", "incomplete_limit", b"incomplete_limit", "incomplete_reason", b"incomplete_reason", "next_page_token", b"next_page_token", "nodes", b"nodes", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindCyclesResponse: _TypeAlias = FindCyclesResponse  # noqa: Y015
+
+@_typing.final
+class GetDependencyOrderRequest(_message.Message):
+    """The request of GetDependencyOrder."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    TYPES_FIELD_NUMBER: _builtins.int
+    ENTITY_TYPES_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    AT_REVISION_FIELD_NUMBER: _builtins.int
+    AT_TIME_FIELD_NUMBER: _builtins.int
+    MIN_REVISION_FIELD_NUMBER: _builtins.int
+    STALE_OK_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Required. The id of the entity."""
+    filter: _builtins.str
+    """Optional. As in GetGraphRequest."""
+    page_token: _builtins.str
+    """Optional. The `next_page_token` of an answer that was cut, with the same question."""
+    at_revision: _builtins.int
+    """Optional. As in GetGraphRequest."""
+    min_revision: _builtins.int
+    """Optional. As in GetGraphRequest."""
+    stale_ok: _builtins.bool
+    """Optional. As in GetGraphRequest."""
+    @_builtins.property
+    def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Optional. The relationship types to walk, at most 100. `depends_on` and `requires` when it is left
+        out.
+        """
+
+    @_builtins.property
+    def entity_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Optional. As in GetGraphRequest."""
+
+    @_builtins.property
+    def at_time(self) -> _timestamp_pb2.Timestamp:
+        """Optional. As in GetGraphRequest."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        types: _abc.Iterable[_builtins.str] | None = ...,
+        entity_types: _abc.Iterable[_builtins.str] | None = ...,
+        filter: _builtins.str = ...,
+        page_token: _builtins.str = ...,
+        at_revision: _builtins.int = ...,
+        at_time: _timestamp_pb2.Timestamp | None = ...,
+        min_revision: _builtins.int = ...,
+        stale_ok: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at_time", b"at_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_revision", b"at_revision", "at_time", b"at_time", "entity_types", b"entity_types", "filter", b"filter", "id", b"id", "min_revision", b"min_revision", "page_token", b"page_token", "stale_ok", b"stale_ok", "types", b"types"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetDependencyOrderRequest: _TypeAlias = GetDependencyOrderRequest  # noqa: Y015
+
+@_typing.final
+class GetDependencyOrderResponse(_message.Message):
+    """Entities in an order in which they can be started."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODES_FIELD_NUMBER: _builtins.int
+    STAGES_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    COMPLETE_FIELD_NUMBER: _builtins.int
+    INCOMPLETE_REASON_FIELD_NUMBER: _builtins.int
+    INCOMPLETE_LIMIT_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """The revision that the answer is of."""
+    complete: _builtins.bool
+    """Whether nothing was cut."""
+    incomplete_reason: Global___IncompleteReason.ValueType
+    """What cut the answer; unspecified when it is complete."""
+    incomplete_limit: _builtins.int
+    """The limit that cut the answer, in the unit of the reason; 0 when it is complete."""
+    next_page_token: _builtins.str
+    """Asks for what was cut; empty when it is complete."""
+    @_builtins.property
+    def nodes(self) -> _containers.RepeatedCompositeFieldContainer[_entity_pb2.Entity]:
+        """The entities; the one that was asked about is the last of all."""
+
+    @_builtins.property
+    def stages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The stage of each node of `nodes`, from 0: what is in one stage needs nothing but what is in
+        stages before it, or in its own group.
+        """
+
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___CycleGroup]:
+        """The groups of nodes of this page that need each other, by their ids in the order of `nodes`;
+        without cycles. Both ends of a bidirectional relationship need each other.
+        """
+
+    def __init__(
+        self,
+        *,
+        nodes: _abc.Iterable[_entity_pb2.Entity] | None = ...,
+        stages: _abc.Iterable[_builtins.int] | None = ...,
+        revision: _builtins.int = ...,
+        complete: _builtins.bool = ...,
+        incomplete_reason: Global___IncompleteReason.ValueType = ...,
+        incomplete_limit: _builtins.int = ...,
+        next_page_token: _builtins.str = ...,
+        groups: _abc.Iterable[Global___CycleGroup] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "groups", b"groups", "incomplete_limit", b"incomplete_limit", "incomplete_reason", b"incomplete_reason", "next_page_token", b"next_page_token", "nodes", b"nodes", "revision", b"revision", "stages", b"stages"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetDependencyOrderResponse: _TypeAlias = GetDependencyOrderResponse  # noqa: Y015

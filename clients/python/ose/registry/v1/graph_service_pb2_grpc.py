@@ -50,6 +50,36 @@ class GraphServiceStub:
                 request_serializer=ose_dot_registry_dot_v1_dot_graph__service__pb2.AnalyzeImpactRequest.SerializeToString,
                 response_deserializer=ose_dot_registry_dot_v1_dot_graph__service__pb2.GraphResponse.FromString,
                 _registered_method=True)
+        self.StreamGraph = channel.unary_stream(
+                '/ose.registry.v1.GraphService/StreamGraph',
+                request_serializer=ose_dot_registry_dot_v1_dot_graph__service__pb2.StreamGraphRequest.SerializeToString,
+                response_deserializer=ose_dot_registry_dot_v1_dot_graph__service__pb2.GraphResponse.FromString,
+                _registered_method=True)
+        self.WatchGraph = channel.unary_stream(
+                '/ose.registry.v1.GraphService/WatchGraph',
+                request_serializer=ose_dot_registry_dot_v1_dot_graph__service__pb2.WatchGraphRequest.SerializeToString,
+                response_deserializer=ose_dot_registry_dot_v1_dot_graph__service__pb2.WatchGraphResponse.FromString,
+                _registered_method=True)
+        self.DiffGraph = channel.unary_unary(
+                '/ose.registry.v1.GraphService/DiffGraph',
+                request_serializer=ose_dot_registry_dot_v1_dot_graph__service__pb2.DiffGraphRequest.SerializeToString,
+                response_deserializer=ose_dot_registry_dot_v1_dot_graph__service__pb2.DiffGraphResponse.FromString,
+                _registered_method=True)
+        self.FindPaths = channel.unary_unary(
+                '/ose.registry.v1.GraphService/FindPaths',
+                request_serializer=ose_dot_registry_dot_v1_dot_graph__service__pb2.FindPathsRequest.SerializeToString,
+                response_deserializer=ose_dot_registry_dot_v1_dot_graph__service__pb2.FindPathsResponse.FromString,
+                _registered_method=True)
+        self.FindCycles = channel.unary_unary(
+                '/ose.registry.v1.GraphService/FindCycles',
+                request_serializer=ose_dot_registry_dot_v1_dot_graph__service__pb2.FindCyclesRequest.SerializeToString,
+                response_deserializer=ose_dot_registry_dot_v1_dot_graph__service__pb2.FindCyclesResponse.FromString,
+                _registered_method=True)
+        self.GetDependencyOrder = channel.unary_unary(
+                '/ose.registry.v1.GraphService/GetDependencyOrder',
+                request_serializer=ose_dot_registry_dot_v1_dot_graph__service__pb2.GetDependencyOrderRequest.SerializeToString,
+                response_deserializer=ose_dot_registry_dot_v1_dot_graph__service__pb2.GetDependencyOrderResponse.FromString,
+                _registered_method=True)
 
 
 class GraphServiceServicer:
@@ -78,6 +108,65 @@ class GraphServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StreamGraph(self, request, context):
+        """Answers what GetGraph, GetDependencies or AnalyzeImpact would, in parts, so that an answer of any
+        size arrives whole and can be used while it arrives. All parts are of one revision, and each has
+        a `next_page_token` but the last of a whole answer, which is `complete`. Only a part that a limit
+        cut says what cut it; it is the last one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchGraph(self, request, context):
+        """Sends such an answer, and then what enters it, changes in it or leaves it, as that happens.
+        Changes that follow each other within 100 ms may come as one difference. FAILED_PRECONDITION
+        when the answer is, or grows, too large to be followed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DiffGraph(self, request, context):
+        """Answers what entered, changed in and left such an answer between two revisions. Either may be
+        the earlier one: with the later one first it answers what going back would do. Without the root
+        at one of them everything enters, or leaves; NOT_FOUND when there is none at both. What is there
+        under the same id was changed if its record was; a node whose distance alone is another one was
+        not.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FindPaths(self, request, context):
+        """Answers the best paths from one entity to another, the best first. A path meets no entity twice;
+        along relationships of different types between the same entities there are different paths.
+        Equals are in the order in which their relationships were created, where they part first. From
+        an entity to itself there is one path, without relationships.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FindCycles(self, request, context):
+        """Answers where the graph goes in circles: each group of entities that all need each other (a
+        strongly connected component), with the shortest circles through it. A bidirectional
+        relationship can be part of a circle either way, but no relationship is used twice in one: two
+        entities with nothing but one bidirectional relationship between them are no group.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetDependencyOrder(self, request, context):
+        """Answers an entity and everything that it needs in an order in which they can be started: each
+        one after all that it needs. Entities that need each other in a circle are next to each other,
+        in one group.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GraphServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -95,6 +184,36 @@ def add_GraphServiceServicer_to_server(servicer, server):
                     servicer.AnalyzeImpact,
                     request_deserializer=ose_dot_registry_dot_v1_dot_graph__service__pb2.AnalyzeImpactRequest.FromString,
                     response_serializer=ose_dot_registry_dot_v1_dot_graph__service__pb2.GraphResponse.SerializeToString,
+            ),
+            'StreamGraph': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamGraph,
+                    request_deserializer=ose_dot_registry_dot_v1_dot_graph__service__pb2.StreamGraphRequest.FromString,
+                    response_serializer=ose_dot_registry_dot_v1_dot_graph__service__pb2.GraphResponse.SerializeToString,
+            ),
+            'WatchGraph': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchGraph,
+                    request_deserializer=ose_dot_registry_dot_v1_dot_graph__service__pb2.WatchGraphRequest.FromString,
+                    response_serializer=ose_dot_registry_dot_v1_dot_graph__service__pb2.WatchGraphResponse.SerializeToString,
+            ),
+            'DiffGraph': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiffGraph,
+                    request_deserializer=ose_dot_registry_dot_v1_dot_graph__service__pb2.DiffGraphRequest.FromString,
+                    response_serializer=ose_dot_registry_dot_v1_dot_graph__service__pb2.DiffGraphResponse.SerializeToString,
+            ),
+            'FindPaths': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindPaths,
+                    request_deserializer=ose_dot_registry_dot_v1_dot_graph__service__pb2.FindPathsRequest.FromString,
+                    response_serializer=ose_dot_registry_dot_v1_dot_graph__service__pb2.FindPathsResponse.SerializeToString,
+            ),
+            'FindCycles': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindCycles,
+                    request_deserializer=ose_dot_registry_dot_v1_dot_graph__service__pb2.FindCyclesRequest.FromString,
+                    response_serializer=ose_dot_registry_dot_v1_dot_graph__service__pb2.FindCyclesResponse.SerializeToString,
+            ),
+            'GetDependencyOrder': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDependencyOrder,
+                    request_deserializer=ose_dot_registry_dot_v1_dot_graph__service__pb2.GetDependencyOrderRequest.FromString,
+                    response_serializer=ose_dot_registry_dot_v1_dot_graph__service__pb2.GetDependencyOrderResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -179,6 +298,168 @@ class GraphService:
             '/ose.registry.v1.GraphService/AnalyzeImpact',
             ose_dot_registry_dot_v1_dot_graph__service__pb2.AnalyzeImpactRequest.SerializeToString,
             ose_dot_registry_dot_v1_dot_graph__service__pb2.GraphResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamGraph(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/ose.registry.v1.GraphService/StreamGraph',
+            ose_dot_registry_dot_v1_dot_graph__service__pb2.StreamGraphRequest.SerializeToString,
+            ose_dot_registry_dot_v1_dot_graph__service__pb2.GraphResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchGraph(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/ose.registry.v1.GraphService/WatchGraph',
+            ose_dot_registry_dot_v1_dot_graph__service__pb2.WatchGraphRequest.SerializeToString,
+            ose_dot_registry_dot_v1_dot_graph__service__pb2.WatchGraphResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiffGraph(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ose.registry.v1.GraphService/DiffGraph',
+            ose_dot_registry_dot_v1_dot_graph__service__pb2.DiffGraphRequest.SerializeToString,
+            ose_dot_registry_dot_v1_dot_graph__service__pb2.DiffGraphResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindPaths(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ose.registry.v1.GraphService/FindPaths',
+            ose_dot_registry_dot_v1_dot_graph__service__pb2.FindPathsRequest.SerializeToString,
+            ose_dot_registry_dot_v1_dot_graph__service__pb2.FindPathsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindCycles(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ose.registry.v1.GraphService/FindCycles',
+            ose_dot_registry_dot_v1_dot_graph__service__pb2.FindCyclesRequest.SerializeToString,
+            ose_dot_registry_dot_v1_dot_graph__service__pb2.FindCyclesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDependencyOrder(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ose.registry.v1.GraphService/GetDependencyOrder',
+            ose_dot_registry_dot_v1_dot_graph__service__pb2.GetDependencyOrderRequest.SerializeToString,
+            ose_dot_registry_dot_v1_dot_graph__service__pb2.GetDependencyOrderResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,41 @@ class GraphServiceStub:
     """Answers everything that needs an entity, directly or through others: what is affected when it
     fails. Nearest first.
     """
+    StreamGraph: _grpc.UnaryStreamMultiCallable[_graph_service_pb2.StreamGraphRequest, _graph_service_pb2.GraphResponse]
+    """Answers what GetGraph, GetDependencies or AnalyzeImpact would, in parts, so that an answer of any
+    size arrives whole and can be used while it arrives. All parts are of one revision, and each has
+    a `next_page_token` but the last of a whole answer, which is `complete`. Only a part that a limit
+    cut says what cut it; it is the last one.
+    """
+    WatchGraph: _grpc.UnaryStreamMultiCallable[_graph_service_pb2.WatchGraphRequest, _graph_service_pb2.WatchGraphResponse]
+    """Sends such an answer, and then what enters it, changes in it or leaves it, as that happens.
+    Changes that follow each other within 100 ms may come as one difference. FAILED_PRECONDITION
+    when the answer is, or grows, too large to be followed.
+    """
+    DiffGraph: _grpc.UnaryUnaryMultiCallable[_graph_service_pb2.DiffGraphRequest, _graph_service_pb2.DiffGraphResponse]
+    """Answers what entered, changed in and left such an answer between two revisions. Either may be
+    the earlier one: with the later one first it answers what going back would do. Without the root
+    at one of them everything enters, or leaves; NOT_FOUND when there is none at both. What is there
+    under the same id was changed if its record was; a node whose distance alone is another one was
+    not.
+    """
+    FindPaths: _grpc.UnaryUnaryMultiCallable[_graph_service_pb2.FindPathsRequest, _graph_service_pb2.FindPathsResponse]
+    """Answers the best paths from one entity to another, the best first. A path meets no entity twice;
+    along relationships of different types between the same entities there are different paths.
+    Equals are in the order in which their relationships were created, where they part first. From
+    an entity to itself there is one path, without relationships.
+    """
+    FindCycles: _grpc.UnaryUnaryMultiCallable[_graph_service_pb2.FindCyclesRequest, _graph_service_pb2.FindCyclesResponse]
+    """Answers where the graph goes in circles: each group of entities that all need each other (a
+    strongly connected component), with the shortest circles through it. A bidirectional
+    relationship can be part of a circle either way, but no relationship is used twice in one: two
+    entities with nothing but one bidirectional relationship between them are no group.
+    """
+    GetDependencyOrder: _grpc.UnaryUnaryMultiCallable[_graph_service_pb2.GetDependencyOrderRequest, _graph_service_pb2.GetDependencyOrderResponse]
+    """Answers an entity and everything that it needs in an order in which they can be started: each
+    one after all that it needs. Entities that need each other in a circle are next to each other,
+    in one group.
+    """
 
 @_typing.type_check_only
 class GraphServiceAsyncStub(GraphServiceStub):
@@ -54,6 +89,41 @@ class GraphServiceAsyncStub(GraphServiceStub):
     AnalyzeImpact: _aio.UnaryUnaryMultiCallable[_graph_service_pb2.AnalyzeImpactRequest, _graph_service_pb2.GraphResponse]  # type: ignore[assignment]
     """Answers everything that needs an entity, directly or through others: what is affected when it
     fails. Nearest first.
+    """
+    StreamGraph: _aio.UnaryStreamMultiCallable[_graph_service_pb2.StreamGraphRequest, _graph_service_pb2.GraphResponse]  # type: ignore[assignment]
+    """Answers what GetGraph, GetDependencies or AnalyzeImpact would, in parts, so that an answer of any
+    size arrives whole and can be used while it arrives. All parts are of one revision, and each has
+    a `next_page_token` but the last of a whole answer, which is `complete`. Only a part that a limit
+    cut says what cut it; it is the last one.
+    """
+    WatchGraph: _aio.UnaryStreamMultiCallable[_graph_service_pb2.WatchGraphRequest, _graph_service_pb2.WatchGraphResponse]  # type: ignore[assignment]
+    """Sends such an answer, and then what enters it, changes in it or leaves it, as that happens.
+    Changes that follow each other within 100 ms may come as one difference. FAILED_PRECONDITION
+    when the answer is, or grows, too large to be followed.
+    """
+    DiffGraph: _aio.UnaryUnaryMultiCallable[_graph_service_pb2.DiffGraphRequest, _graph_service_pb2.DiffGraphResponse]  # type: ignore[assignment]
+    """Answers what entered, changed in and left such an answer between two revisions. Either may be
+    the earlier one: with the later one first it answers what going back would do. Without the root
+    at one of them everything enters, or leaves; NOT_FOUND when there is none at both. What is there
+    under the same id was changed if its record was; a node whose distance alone is another one was
+    not.
+    """
+    FindPaths: _aio.UnaryUnaryMultiCallable[_graph_service_pb2.FindPathsRequest, _graph_service_pb2.FindPathsResponse]  # type: ignore[assignment]
+    """Answers the best paths from one entity to another, the best first. A path meets no entity twice;
+    along relationships of different types between the same entities there are different paths.
+    Equals are in the order in which their relationships were created, where they part first. From
+    an entity to itself there is one path, without relationships.
+    """
+    FindCycles: _aio.UnaryUnaryMultiCallable[_graph_service_pb2.FindCyclesRequest, _graph_service_pb2.FindCyclesResponse]  # type: ignore[assignment]
+    """Answers where the graph goes in circles: each group of entities that all need each other (a
+    strongly connected component), with the shortest circles through it. A bidirectional
+    relationship can be part of a circle either way, but no relationship is used twice in one: two
+    entities with nothing but one bidirectional relationship between them are no group.
+    """
+    GetDependencyOrder: _aio.UnaryUnaryMultiCallable[_graph_service_pb2.GetDependencyOrderRequest, _graph_service_pb2.GetDependencyOrderResponse]  # type: ignore[assignment]
+    """Answers an entity and everything that it needs in an order in which they can be started: each
+    one after all that it needs. Entities that need each other in a circle are next to each other,
+    in one group.
     """
 
 class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -83,6 +153,77 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_graph_service_pb2.GraphResponse, _abc.Awaitable[_graph_service_pb2.GraphResponse]]:
         """Answers everything that needs an entity, directly or through others: what is affected when it
         fails. Nearest first.
+        """
+
+    @_abc_1.abstractmethod
+    def StreamGraph(
+        self,
+        request: _graph_service_pb2.StreamGraphRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_graph_service_pb2.GraphResponse], _abc.AsyncIterator[_graph_service_pb2.GraphResponse]]:
+        """Answers what GetGraph, GetDependencies or AnalyzeImpact would, in parts, so that an answer of any
+        size arrives whole and can be used while it arrives. All parts are of one revision, and each has
+        a `next_page_token` but the last of a whole answer, which is `complete`. Only a part that a limit
+        cut says what cut it; it is the last one.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchGraph(
+        self,
+        request: _graph_service_pb2.WatchGraphRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_graph_service_pb2.WatchGraphResponse], _abc.AsyncIterator[_graph_service_pb2.WatchGraphResponse]]:
+        """Sends such an answer, and then what enters it, changes in it or leaves it, as that happens.
+        Changes that follow each other within 100 ms may come as one difference. FAILED_PRECONDITION
+        when the answer is, or grows, too large to be followed.
+        """
+
+    @_abc_1.abstractmethod
+    def DiffGraph(
+        self,
+        request: _graph_service_pb2.DiffGraphRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_graph_service_pb2.DiffGraphResponse, _abc.Awaitable[_graph_service_pb2.DiffGraphResponse]]:
+        """Answers what entered, changed in and left such an answer between two revisions. Either may be
+        the earlier one: with the later one first it answers what going back would do. Without the root
+        at one of them everything enters, or leaves; NOT_FOUND when there is none at both. What is there
+        under the same id was changed if its record was; a node whose distance alone is another one was
+        not.
+        """
+
+    @_abc_1.abstractmethod
+    def FindPaths(
+        self,
+        request: _graph_service_pb2.FindPathsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_graph_service_pb2.FindPathsResponse, _abc.Awaitable[_graph_service_pb2.FindPathsResponse]]:
+        """Answers the best paths from one entity to another, the best first. A path meets no entity twice;
+        along relationships of different types between the same entities there are different paths.
+        Equals are in the order in which their relationships were created, where they part first. From
+        an entity to itself there is one path, without relationships.
+        """
+
+    @_abc_1.abstractmethod
+    def FindCycles(
+        self,
+        request: _graph_service_pb2.FindCyclesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_graph_service_pb2.FindCyclesResponse, _abc.Awaitable[_graph_service_pb2.FindCyclesResponse]]:
+        """Answers where the graph goes in circles: each group of entities that all need each other (a
+        strongly connected component), with the shortest circles through it. A bidirectional
+        relationship can be part of a circle either way, but no relationship is used twice in one: two
+        entities with nothing but one bidirectional relationship between them are no group.
+        """
+
+    @_abc_1.abstractmethod
+    def GetDependencyOrder(
+        self,
+        request: _graph_service_pb2.GetDependencyOrderRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_graph_service_pb2.GetDependencyOrderResponse, _abc.Awaitable[_graph_service_pb2.GetDependencyOrderResponse]]:
+        """Answers an entity and everything that it needs in an order in which they can be started: each
+        one after all that it needs. Entities that need each other in a circle are next to each other,
+        in one group.
         """
 
 def add_GraphServiceServicer_to_server(servicer: GraphServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -24,12 +24,13 @@ _sym_db = _symbol_database.Default()
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from ose.registry.v1 import entity_pb2 as ose_dot_registry_dot_v1_dot_entity__pb2
 from ose.registry.v1 import mutation_pb2 as ose_dot_registry_dot_v1_dot_mutation__pb2
 from ose.registry.v1 import relationship_pb2 as ose_dot_registry_dot_v1_dot_relationship__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&ose/registry/v1/registry_service.proto\x12\x0fose.registry.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cose/registry/v1/entity.proto\x1a\x1eose/registry/v1/mutation.proto\x1a\"ose/registry/v1/relationship.proto\"\xb4\x01\n\x0cWriteRequest\x12:\n\rpreconditions\x18\x01 \x03(\x0b\x32\x1d.ose.registry.v1.PreconditionB\x04\xe2\x41\x01\x01\x12\x32\n\tmutations\x18\x02 \x03(\x0b\x32\x19.ose.registry.v1.MutationB\x04\xe2\x41\x01\x02\x12\x1d\n\x0fidempotency_key\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x64ry_run\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"S\n\rWriteResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x30\n\x07results\x18\x02 \x03(\x0b\x32\x1f.ose.registry.v1.MutationResult\"t\n\rImportRequest\x12\x17\n\timport_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08sequence\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x32\n\tmutations\x18\x03 \x03(\x0b\x32\x19.ose.registry.v1.MutationB\x04\xe2\x41\x01\x02\"z\n\x0eImportResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x0f\n\x07\x63reated\x18\x03 \x01(\x05\x12\x0f\n\x07updated\x18\x04 \x01(\x05\x12\x0f\n\x07\x64\x65leted\x18\x05 \x01(\x05\x12\x11\n\tunchanged\x18\x06 \x01(\x05\"\x8f\x01\n\rExportRequest\x12\x1a\n\x0c\x65ntity_types\x18\x01 \x03(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05types\x18\x02 \x03(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x61t_revision\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x1a\n\x0cmin_revision\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x16\n\x08stale_ok\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\x83\x01\n\x0e\x45xportResponse\x12)\n\x08\x65ntities\x18\x01 \x03(\x0b\x32\x17.ose.registry.v1.Entity\x12\x34\n\rrelationships\x18\x02 \x03(\x0b\x32\x1d.ose.registry.v1.Relationship\x12\x10\n\x08revision\x18\x03 \x01(\x03\x32\xdd\x02\n\x0fRegistryService\x12i\n\x05Write\x12\x1d.ose.registry.v1.WriteRequest\x1a\x1e.ose.registry.v1.WriteResponse\"!\x82\xd3\xe4\x93\x02\x1b\"\x16/api/v1/registry:write:\x01*\x12q\n\x06Import\x12\x1e.ose.registry.v1.ImportRequest\x1a\x1f.ose.registry.v1.ImportResponse\"\"\x82\xd3\xe4\x93\x02\x1c\"\x17/api/v1/registry:import:\x01*(\x01\x30\x01\x12l\n\x06\x45xport\x12\x1e.ose.registry.v1.ExportRequest\x1a\x1f.ose.registry.v1.ExportResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/api/v1/registry:export0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&ose/registry/v1/registry_service.proto\x12\x0fose.registry.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cose/registry/v1/entity.proto\x1a\x1eose/registry/v1/mutation.proto\x1a\"ose/registry/v1/relationship.proto\"\xb4\x01\n\x0cWriteRequest\x12:\n\rpreconditions\x18\x01 \x03(\x0b\x32\x1d.ose.registry.v1.PreconditionB\x04\xe2\x41\x01\x01\x12\x32\n\tmutations\x18\x02 \x03(\x0b\x32\x19.ose.registry.v1.MutationB\x04\xe2\x41\x01\x02\x12\x1d\n\x0fidempotency_key\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x64ry_run\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"S\n\rWriteResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x30\n\x07results\x18\x02 \x03(\x0b\x32\x1f.ose.registry.v1.MutationResult\"t\n\rImportRequest\x12\x17\n\timport_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08sequence\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x32\n\tmutations\x18\x03 \x03(\x0b\x32\x19.ose.registry.v1.MutationB\x04\xe2\x41\x01\x02\"z\n\x0eImportResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x0f\n\x07\x63reated\x18\x03 \x01(\x05\x12\x0f\n\x07updated\x18\x04 \x01(\x05\x12\x0f\n\x07\x64\x65leted\x18\x05 \x01(\x05\x12\x11\n\tunchanged\x18\x06 \x01(\x05\"\xc2\x01\n\rExportRequest\x12\x1a\n\x0c\x65ntity_types\x18\x01 \x03(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05types\x18\x02 \x03(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x61t_revision\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x1a\n\x0cmin_revision\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x16\n\x08stale_ok\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x31\n\x07\x61t_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\"\x83\x01\n\x0e\x45xportResponse\x12)\n\x08\x65ntities\x18\x01 \x03(\x0b\x32\x17.ose.registry.v1.Entity\x12\x34\n\rrelationships\x18\x02 \x03(\x0b\x32\x1d.ose.registry.v1.Relationship\x12\x10\n\x08revision\x18\x03 \x01(\x03\x32\xdd\x02\n\x0fRegistryService\x12i\n\x05Write\x12\x1d.ose.registry.v1.WriteRequest\x1a\x1e.ose.registry.v1.WriteResponse\"!\x82\xd3\xe4\x93\x02\x1b\"\x16/api/v1/registry:write:\x01*\x12q\n\x06Import\x12\x1e.ose.registry.v1.ImportRequest\x1a\x1f.ose.registry.v1.ImportResponse\"\"\x82\xd3\xe4\x93\x02\x1c\"\x17/api/v1/registry:import:\x01*(\x01\x30\x01\x12l\n\x06\x45xport\x12\x1e.ose.registry.v1.ExportRequest\x1a\x1f.ose.registry.v1.ExportResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/api/v1/registry:export0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -60,24 +61,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXPORTREQUEST'].fields_by_name['min_revision']._serialized_options = b'\342A\001\001'
   _globals['_EXPORTREQUEST'].fields_by_name['stale_ok']._loaded_options = None
   _globals['_EXPORTREQUEST'].fields_by_name['stale_ok']._serialized_options = b'\342A\001\001'
+  _globals['_EXPORTREQUEST'].fields_by_name['at_time']._loaded_options = None
+  _globals['_EXPORTREQUEST'].fields_by_name['at_time']._serialized_options = b'\342A\001\001'
   _globals['_REGISTRYSERVICE'].methods_by_name['Write']._loaded_options = None
   _globals['_REGISTRYSERVICE'].methods_by_name['Write']._serialized_options = b'\202\323\344\223\002\033\"\026/api/v1/registry:write:\001*'
   _globals['_REGISTRYSERVICE'].methods_by_name['Import']._loaded_options = None
   _globals['_REGISTRYSERVICE'].methods_by_name['Import']._serialized_options = b'\202\323\344\223\002\034\"\027/api/v1/registry:import:\001*'
   _globals['_REGISTRYSERVICE'].methods_by_name['Export']._loaded_options = None
   _globals['_REGISTRYSERVICE'].methods_by_name['Export']._serialized_options = b'\202\323\344\223\002\031\022\027/api/v1/registry:export'
-  _globals['_WRITEREQUEST']._serialized_start=221
-  _globals['_WRITEREQUEST']._serialized_end=401
-  _globals['_WRITERESPONSE']._serialized_start=403
-  _globals['_WRITERESPONSE']._serialized_end=486
-  _globals['_IMPORTREQUEST']._serialized_start=488
-  _globals['_IMPORTREQUEST']._serialized_end=604
-  _globals['_IMPORTRESPONSE']._serialized_start=606
-  _globals['_IMPORTRESPONSE']._serialized_end=728
-  _globals['_EXPORTREQUEST']._serialized_start=731
-  _globals['_EXPORTREQUEST']._serialized_end=874
-  _globals['_EXPORTRESPONSE']._serialized_start=877
-  _globals['_EXPORTRESPONSE']._serialized_end=1008
-  _globals['_REGISTRYSERVICE']._serialized_start=1011
-  _globals['_REGISTRYSERVICE']._serialized_end=1360
+  _globals['_WRITEREQUEST']._serialized_start=254
+  _globals['_WRITEREQUEST']._serialized_end=434
+  _globals['_WRITERESPONSE']._serialized_start=436
+  _globals['_WRITERESPONSE']._serialized_end=519
+  _globals['_IMPORTREQUEST']._serialized_start=521
+  _globals['_IMPORTREQUEST']._serialized_end=637
+  _globals['_IMPORTRESPONSE']._serialized_start=639
+  _globals['_IMPORTRESPONSE']._serialized_end=761
+  _globals['_EXPORTREQUEST']._serialized_start=764
+  _globals['_EXPORTREQUEST']._serialized_end=958
+  _globals['_EXPORTRESPONSE']._serialized_start=961
+  _globals['_EXPORTRESPONSE']._serialized_end=1092
+  _globals['_REGISTRYSERVICE']._serialized_start=1095
+  _globals['_REGISTRYSERVICE']._serialized_end=1444
 # @@protoc_insertion_point(module_scope)

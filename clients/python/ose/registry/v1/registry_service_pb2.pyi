@@ -6,6 +6,7 @@ The registry as a whole: atomic batches, bulk loading, bulk reading."""
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from ose.registry.v1 import entity_pb2 as _entity_pb2
 from ose.registry.v1 import mutation_pb2 as _mutation_pb2
@@ -178,6 +179,7 @@ class ExportRequest(_message.Message):
     AT_REVISION_FIELD_NUMBER: _builtins.int
     MIN_REVISION_FIELD_NUMBER: _builtins.int
     STALE_OK_FIELD_NUMBER: _builtins.int
+    AT_TIME_FIELD_NUMBER: _builtins.int
     at_revision: _builtins.int
     """Optional. Read the past as it was at this revision. OUT_OF_RANGE if it is compacted or has not
     happened.
@@ -194,6 +196,12 @@ class ExportRequest(_message.Message):
     def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Optional. Only relationships of these types. At most 100."""
 
+    @_builtins.property
+    def at_time(self) -> _timestamp_pb2.Timestamp:
+        """Optional. Read the past as it was at this time; not together with `at_revision`. OUT_OF_RANGE if
+        that is compacted or has not come.
+        """
+
     def __init__(
         self,
         *,
@@ -202,10 +210,11 @@ class ExportRequest(_message.Message):
         at_revision: _builtins.int = ...,
         min_revision: _builtins.int = ...,
         stale_ok: _builtins.bool = ...,
+        at_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at_time", b"at_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_revision", b"at_revision", "entity_types", b"entity_types", "min_revision", b"min_revision", "stale_ok", b"stale_ok", "types", b"types"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_revision", b"at_revision", "at_time", b"at_time", "entity_types", b"entity_types", "min_revision", b"min_revision", "stale_ok", b"stale_ok", "types", b"types"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

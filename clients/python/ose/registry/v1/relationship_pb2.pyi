@@ -141,6 +141,16 @@ class RelationshipFilter(_message.Message):
     SOURCE_IDS_FIELD_NUMBER: _builtins.int
     TARGET_IDS_FIELD_NUMBER: _builtins.int
     ENTITY_IDS_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    filter: _builtins.str
+    """Optional. A filter expression that must hold too, as in EntityFilter. Fields are `id`,
+    `source_id`, `target_id`, `type`, `weight`, `bidirectional`, `version_constraint`,
+    `metadata.PATH`, `revision`, `create_revision`, `created_at` and `updated_at`.
+
+        type = depends_on AND weight >= 0.5
+        source_id = billing OR target_id = billing
+        metadata.via:grpc AND NOT bidirectional = true
+    """
     @_builtins.property
     def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Optional. The relationship's type is one of these. At most 100."""
@@ -164,10 +174,11 @@ class RelationshipFilter(_message.Message):
         source_ids: _abc.Iterable[_builtins.str] | None = ...,
         target_ids: _abc.Iterable[_builtins.str] | None = ...,
         entity_ids: _abc.Iterable[_builtins.str] | None = ...,
+        filter: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entity_ids", b"entity_ids", "source_ids", b"source_ids", "target_ids", b"target_ids", "types", b"types"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entity_ids", b"entity_ids", "filter", b"filter", "source_ids", b"source_ids", "target_ids", b"target_ids", "types", b"types"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

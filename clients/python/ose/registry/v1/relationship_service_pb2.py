@@ -26,10 +26,11 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import client_pb2 as google_dot_api_dot_client__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from ose.registry.v1 import relationship_pb2 as ose_dot_registry_dot_v1_dot_relationship__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*ose/registry/v1/relationship_service.proto\x12\x0fose.registry.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\"ose/registry/v1/relationship.proto\"\x8c\x01\n\x19\x43reateRelationshipRequest\x12\x39\n\x0crelationship\x18\x01 \x01(\x0b\x32\x1d.ose.registry.v1.RelationshipB\x04\xe2\x41\x01\x02\x12\x1d\n\x0fidempotency_key\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x64ry_run\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\"y\n\x16GetRelationshipRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x61t_revision\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x1a\n\x0cmin_revision\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x16\n\x08stale_ok\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\x8e\x02\n\x18ListRelationshipsRequest\x12\x13\n\x05types\x18\x01 \x03(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tsource_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\ttarget_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tentity_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05limit\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06offset\x18\x06 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x61t_revision\x18\x08 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x1a\n\x0cmin_revision\x18\t \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x16\n\x08stale_ok\x18\n \x01(\x08\x42\x04\xe2\x41\x01\x01\"|\n\x19ListRelationshipsResponse\x12\x34\n\rrelationships\x18\x02 \x03(\x0b\x32\x1d.ose.registry.v1.Relationship\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t\"\xe4\x01\n\x19UpdateRelationshipRequest\x12\x39\n\x0crelationship\x18\x01 \x01(\x0b\x32\x1d.ose.registry.v1.RelationshipB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x1f\n\x11\x65xpected_revision\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x1d\n\x0fidempotency_key\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x64ry_run\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\x84\x01\n\x19\x44\x65leteRelationshipRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1f\n\x11\x65xpected_revision\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x1d\n\x0fidempotency_key\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x64ry_run\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\".\n\x1a\x44\x65leteRelationshipResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x32\xa8\x06\n\x13RelationshipService\x12\x9b\x01\n\x12\x43reateRelationship\x12*.ose.registry.v1.CreateRelationshipRequest\x1a\x1d.ose.registry.v1.Relationship\":\xda\x41\x0crelationship\x82\xd3\xe4\x93\x02%\"\x15/api/v1/relationships:\x0crelationship\x12\x82\x01\n\x0fGetRelationship\x12\'.ose.registry.v1.GetRelationshipRequest\x1a\x1d.ose.registry.v1.Relationship\"\'\xda\x41\x02id\x82\xd3\xe4\x93\x02\x1c\x12\x1a/api/v1/relationships/{id}\x12\x98\x01\n\x11ListRelationships\x12).ose.registry.v1.ListRelationshipsRequest\x1a*.ose.registry.v1.ListRelationshipsResponse\",\x82\xd3\xe4\x93\x02&\x12\x15/api/v1/relationshipsb\rrelationships\x12\xb9\x01\n\x12UpdateRelationship\x12*.ose.registry.v1.UpdateRelationshipRequest\x1a\x1d.ose.registry.v1.Relationship\"X\xda\x41\x18relationship,update_mask\x82\xd3\xe4\x93\x02\x37\x32\'/api/v1/relationships/{relationship.id}:\x0crelationship\x12\x96\x01\n\x12\x44\x65leteRelationship\x12*.ose.registry.v1.DeleteRelationshipRequest\x1a+.ose.registry.v1.DeleteRelationshipResponse\"\'\xda\x41\x02id\x82\xd3\xe4\x93\x02\x1c*\x1a/api/v1/relationships/{id}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*ose/registry/v1/relationship_service.proto\x12\x0fose.registry.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"ose/registry/v1/relationship.proto\"\x8c\x01\n\x19\x43reateRelationshipRequest\x12\x39\n\x0crelationship\x18\x01 \x01(\x0b\x32\x1d.ose.registry.v1.RelationshipB\x04\xe2\x41\x01\x02\x12\x1d\n\x0fidempotency_key\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x64ry_run\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xac\x01\n\x16GetRelationshipRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x61t_revision\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x1a\n\x0cmin_revision\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x16\n\x08stale_ok\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x31\n\x07\x61t_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\"\xd7\x02\n\x18ListRelationshipsRequest\x12\x13\n\x05types\x18\x01 \x03(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tsource_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\ttarget_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tentity_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05limit\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06offset\x18\x06 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x61t_revision\x18\x08 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x1a\n\x0cmin_revision\x18\t \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x16\n\x08stale_ok\x18\n \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x31\n\x07\x61t_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ilter\x18\x0c \x01(\tB\x04\xe2\x41\x01\x01\"|\n\x19ListRelationshipsResponse\x12\x34\n\rrelationships\x18\x02 \x03(\x0b\x32\x1d.ose.registry.v1.Relationship\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t\"\xe4\x01\n\x19UpdateRelationshipRequest\x12\x39\n\x0crelationship\x18\x01 \x01(\x0b\x32\x1d.ose.registry.v1.RelationshipB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x1f\n\x11\x65xpected_revision\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x1d\n\x0fidempotency_key\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x64ry_run\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\x84\x01\n\x19\x44\x65leteRelationshipRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1f\n\x11\x65xpected_revision\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x1d\n\x0fidempotency_key\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x64ry_run\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\".\n\x1a\x44\x65leteRelationshipResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x32\xa8\x06\n\x13RelationshipService\x12\x9b\x01\n\x12\x43reateRelationship\x12*.ose.registry.v1.CreateRelationshipRequest\x1a\x1d.ose.registry.v1.Relationship\":\xda\x41\x0crelationship\x82\xd3\xe4\x93\x02%\"\x15/api/v1/relationships:\x0crelationship\x12\x82\x01\n\x0fGetRelationship\x12\'.ose.registry.v1.GetRelationshipRequest\x1a\x1d.ose.registry.v1.Relationship\"\'\xda\x41\x02id\x82\xd3\xe4\x93\x02\x1c\x12\x1a/api/v1/relationships/{id}\x12\x98\x01\n\x11ListRelationships\x12).ose.registry.v1.ListRelationshipsRequest\x1a*.ose.registry.v1.ListRelationshipsResponse\",\x82\xd3\xe4\x93\x02&\x12\x15/api/v1/relationshipsb\rrelationships\x12\xb9\x01\n\x12UpdateRelationship\x12*.ose.registry.v1.UpdateRelationshipRequest\x1a\x1d.ose.registry.v1.Relationship\"X\xda\x41\x18relationship,update_mask\x82\xd3\xe4\x93\x02\x37\x32\'/api/v1/relationships/{relationship.id}:\x0crelationship\x12\x96\x01\n\x12\x44\x65leteRelationship\x12*.ose.registry.v1.DeleteRelationshipRequest\x1a+.ose.registry.v1.DeleteRelationshipResponse\"\'\xda\x41\x02id\x82\xd3\xe4\x93\x02\x1c*\x1a/api/v1/relationships/{id}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,6 +51,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETRELATIONSHIPREQUEST'].fields_by_name['min_revision']._serialized_options = b'\342A\001\001'
   _globals['_GETRELATIONSHIPREQUEST'].fields_by_name['stale_ok']._loaded_options = None
   _globals['_GETRELATIONSHIPREQUEST'].fields_by_name['stale_ok']._serialized_options = b'\342A\001\001'
+  _globals['_GETRELATIONSHIPREQUEST'].fields_by_name['at_time']._loaded_options = None
+  _globals['_GETRELATIONSHIPREQUEST'].fields_by_name['at_time']._serialized_options = b'\342A\001\001'
   _globals['_LISTRELATIONSHIPSREQUEST'].fields_by_name['types']._loaded_options = None
   _globals['_LISTRELATIONSHIPSREQUEST'].fields_by_name['types']._serialized_options = b'\342A\001\001'
   _globals['_LISTRELATIONSHIPSREQUEST'].fields_by_name['source_id']._loaded_options = None
@@ -70,6 +73,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTRELATIONSHIPSREQUEST'].fields_by_name['min_revision']._serialized_options = b'\342A\001\001'
   _globals['_LISTRELATIONSHIPSREQUEST'].fields_by_name['stale_ok']._loaded_options = None
   _globals['_LISTRELATIONSHIPSREQUEST'].fields_by_name['stale_ok']._serialized_options = b'\342A\001\001'
+  _globals['_LISTRELATIONSHIPSREQUEST'].fields_by_name['at_time']._loaded_options = None
+  _globals['_LISTRELATIONSHIPSREQUEST'].fields_by_name['at_time']._serialized_options = b'\342A\001\001'
+  _globals['_LISTRELATIONSHIPSREQUEST'].fields_by_name['filter']._loaded_options = None
+  _globals['_LISTRELATIONSHIPSREQUEST'].fields_by_name['filter']._serialized_options = b'\342A\001\001'
   _globals['_UPDATERELATIONSHIPREQUEST'].fields_by_name['relationship']._loaded_options = None
   _globals['_UPDATERELATIONSHIPREQUEST'].fields_by_name['relationship']._serialized_options = b'\342A\001\002'
   _globals['_UPDATERELATIONSHIPREQUEST'].fields_by_name['update_mask']._loaded_options = None
@@ -98,20 +105,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RELATIONSHIPSERVICE'].methods_by_name['UpdateRelationship']._serialized_options = b'\332A\030relationship,update_mask\202\323\344\223\00272\'/api/v1/relationships/{relationship.id}:\014relationship'
   _globals['_RELATIONSHIPSERVICE'].methods_by_name['DeleteRelationship']._loaded_options = None
   _globals['_RELATIONSHIPSERVICE'].methods_by_name['DeleteRelationship']._serialized_options = b'\332A\002id\202\323\344\223\002\034*\032/api/v1/relationships/{id}'
-  _globals['_CREATERELATIONSHIPREQUEST']._serialized_start=222
-  _globals['_CREATERELATIONSHIPREQUEST']._serialized_end=362
-  _globals['_GETRELATIONSHIPREQUEST']._serialized_start=364
-  _globals['_GETRELATIONSHIPREQUEST']._serialized_end=485
-  _globals['_LISTRELATIONSHIPSREQUEST']._serialized_start=488
-  _globals['_LISTRELATIONSHIPSREQUEST']._serialized_end=758
-  _globals['_LISTRELATIONSHIPSRESPONSE']._serialized_start=760
-  _globals['_LISTRELATIONSHIPSRESPONSE']._serialized_end=884
-  _globals['_UPDATERELATIONSHIPREQUEST']._serialized_start=887
-  _globals['_UPDATERELATIONSHIPREQUEST']._serialized_end=1115
-  _globals['_DELETERELATIONSHIPREQUEST']._serialized_start=1118
-  _globals['_DELETERELATIONSHIPREQUEST']._serialized_end=1250
-  _globals['_DELETERELATIONSHIPRESPONSE']._serialized_start=1252
-  _globals['_DELETERELATIONSHIPRESPONSE']._serialized_end=1298
-  _globals['_RELATIONSHIPSERVICE']._serialized_start=1301
-  _globals['_RELATIONSHIPSERVICE']._serialized_end=2109
+  _globals['_CREATERELATIONSHIPREQUEST']._serialized_start=255
+  _globals['_CREATERELATIONSHIPREQUEST']._serialized_end=395
+  _globals['_GETRELATIONSHIPREQUEST']._serialized_start=398
+  _globals['_GETRELATIONSHIPREQUEST']._serialized_end=570
+  _globals['_LISTRELATIONSHIPSREQUEST']._serialized_start=573
+  _globals['_LISTRELATIONSHIPSREQUEST']._serialized_end=916
+  _globals['_LISTRELATIONSHIPSRESPONSE']._serialized_start=918
+  _globals['_LISTRELATIONSHIPSRESPONSE']._serialized_end=1042
+  _globals['_UPDATERELATIONSHIPREQUEST']._serialized_start=1045
+  _globals['_UPDATERELATIONSHIPREQUEST']._serialized_end=1273
+  _globals['_DELETERELATIONSHIPREQUEST']._serialized_start=1276
+  _globals['_DELETERELATIONSHIPREQUEST']._serialized_end=1408
+  _globals['_DELETERELATIONSHIPRESPONSE']._serialized_start=1410
+  _globals['_DELETERELATIONSHIPRESPONSE']._serialized_end=1456
+  _globals['_RELATIONSHIPSERVICE']._serialized_start=1459
+  _globals['_RELATIONSHIPSERVICE']._serialized_end=2267
 # @@protoc_insertion_point(module_scope)

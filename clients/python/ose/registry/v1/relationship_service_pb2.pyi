@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from ose.registry.v1 import relationship_pb2 as _relationship_pb2
 import builtins as _builtins
@@ -64,6 +65,7 @@ class GetRelationshipRequest(_message.Message):
     AT_REVISION_FIELD_NUMBER: _builtins.int
     MIN_REVISION_FIELD_NUMBER: _builtins.int
     STALE_OK_FIELD_NUMBER: _builtins.int
+    AT_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Required. The relationship's id."""
     at_revision: _builtins.int
@@ -74,6 +76,12 @@ class GetRelationshipRequest(_message.Message):
     """Optional. Wait until this revision is reached; DEADLINE_EXCEEDED if it is not in time."""
     stale_ok: _builtins.bool
     """Optional. An answer of a little while ago will do."""
+    @_builtins.property
+    def at_time(self) -> _timestamp_pb2.Timestamp:
+        """Optional. Read the past as it was at this time; not together with `at_revision`. OUT_OF_RANGE if
+        that is compacted or has not come.
+        """
+
     def __init__(
         self,
         *,
@@ -81,10 +89,11 @@ class GetRelationshipRequest(_message.Message):
         at_revision: _builtins.int = ...,
         min_revision: _builtins.int = ...,
         stale_ok: _builtins.bool = ...,
+        at_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at_time", b"at_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_revision", b"at_revision", "id", b"id", "min_revision", b"min_revision", "stale_ok", b"stale_ok"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_revision", b"at_revision", "at_time", b"at_time", "id", b"id", "min_revision", b"min_revision", "stale_ok", b"stale_ok"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -106,6 +115,8 @@ class ListRelationshipsRequest(_message.Message):
     AT_REVISION_FIELD_NUMBER: _builtins.int
     MIN_REVISION_FIELD_NUMBER: _builtins.int
     STALE_OK_FIELD_NUMBER: _builtins.int
+    AT_TIME_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
     source_id: _builtins.str
     """Optional. It starts at this entity."""
     target_id: _builtins.str
@@ -126,9 +137,17 @@ class ListRelationshipsRequest(_message.Message):
     """Optional. As in GetRelationshipRequest."""
     stale_ok: _builtins.bool
     """Optional. As in GetRelationshipRequest."""
+    filter: _builtins.str
+    """Optional. A filter expression that must hold too, at most 4,096 characters: see
+    `RelationshipFilter`.
+    """
     @_builtins.property
     def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Optional. The relationship's type is one of these. At most 100."""
+
+    @_builtins.property
+    def at_time(self) -> _timestamp_pb2.Timestamp:
+        """Optional. As in GetRelationshipRequest."""
 
     def __init__(
         self,
@@ -143,10 +162,12 @@ class ListRelationshipsRequest(_message.Message):
         at_revision: _builtins.int = ...,
         min_revision: _builtins.int = ...,
         stale_ok: _builtins.bool = ...,
+        at_time: _timestamp_pb2.Timestamp | None = ...,
+        filter: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at_time", b"at_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_revision", b"at_revision", "entity_id", b"entity_id", "limit", b"limit", "min_revision", b"min_revision", "offset", b"offset", "page_token", b"page_token", "source_id", b"source_id", "stale_ok", b"stale_ok", "target_id", b"target_id", "types", b"types"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_revision", b"at_revision", "at_time", b"at_time", "entity_id", b"entity_id", "filter", b"filter", "limit", b"limit", "min_revision", b"min_revision", "offset", b"offset", "page_token", b"page_token", "source_id", b"source_id", "stale_ok", b"stale_ok", "target_id", b"target_id", "types", b"types"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

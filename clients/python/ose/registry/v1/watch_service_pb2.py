@@ -30,7 +30,7 @@ from ose.registry.v1 import entity_pb2 as ose_dot_registry_dot_v1_dot_entity__pb
 from ose.registry.v1 import relationship_pb2 as ose_dot_registry_dot_v1_dot_relationship__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#ose/registry/v1/watch_service.proto\x12\x0fose.registry.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cose/registry/v1/entity.proto\x1a\"ose/registry/v1/relationship.proto\"\xb6\x02\n\x0cWatchRequest\x12\x35\n\x08\x65ntities\x18\x01 \x01(\x0b\x32\x1d.ose.registry.v1.EntityFilterB\x04\xe2\x41\x01\x01\x12@\n\rrelationships\x18\x02 \x01(\x0b\x32#.ose.registry.v1.RelationshipFilterB\x04\xe2\x41\x01\x01\x12\x18\n\x0estart_revision\x18\x03 \x01(\x03H\x00\x12\x16\n\x0cresume_token\x18\x04 \x01(\tH\x00\x12\x16\n\x08snapshot\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1e\n\x10include_previous\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12:\n\x11\x62ookmark_interval\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x42\x07\n\x05start\"\xc9\x02\n\rWatchResponse\x12)\n\x08\x65ntities\x18\x01 \x03(\x0b\x32\x17.ose.registry.v1.Entity\x12\x34\n\rrelationships\x18\x02 \x03(\x0b\x32\x1d.ose.registry.v1.Relationship\x12&\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x16.ose.registry.v1.Event\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\x14\n\x0cresume_token\x18\x05 \x01(\t\x12\x0c\n\x04more\x18\x06 \x01(\x08\x12\x31\n\x04mark\x18\x07 \x01(\x0e\x32#.ose.registry.v1.WatchResponse.Mark\"F\n\x04Mark\x12\x14\n\x10MARK_UNSPECIFIED\x10\x00\x12\x11\n\rMARK_BOOKMARK\x10\x01\x12\x15\n\x11MARK_SNAPSHOT_END\x10\x02\"\xe2\x02\n\x05\x45vent\x12(\n\x04type\x18\x01 \x01(\x0e\x32\x1a.ose.registry.v1.EventType\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12/\n\x0b\x63ommit_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x06\x65ntity\x18\x04 \x01(\x0b\x32\x17.ose.registry.v1.EntityH\x00\x12\x35\n\x0crelationship\x18\x05 \x01(\x0b\x32\x1d.ose.registry.v1.RelationshipH\x00\x12\x32\n\x0fprevious_entity\x18\x06 \x01(\x0b\x32\x17.ose.registry.v1.EntityH\x01\x12>\n\x15previous_relationship\x18\x07 \x01(\x0b\x32\x1d.ose.registry.v1.RelationshipH\x01\x42\n\n\x08resourceB\n\n\x08previous*o\n\tEventType\x12\x1a\n\x16\x45VENT_TYPE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x45VENT_TYPE_CREATED\x10\x01\x12\x16\n\x12\x45VENT_TYPE_UPDATED\x10\x02\x12\x16\n\x12\x45VENT_TYPE_DELETED\x10\x03\x32o\n\x0cWatchService\x12_\n\x05Watch\x12\x1d.ose.registry.v1.WatchRequest\x1a\x1e.ose.registry.v1.WatchResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/api/v1/watch0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#ose/registry/v1/watch_service.proto\x12\x0fose.registry.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cose/registry/v1/entity.proto\x1a\"ose/registry/v1/relationship.proto\"\x8b\x03\n\x0cWatchRequest\x12\x35\n\x08\x65ntities\x18\x01 \x01(\x0b\x32\x1d.ose.registry.v1.EntityFilterB\x04\xe2\x41\x01\x01\x12@\n\rrelationships\x18\x02 \x01(\x0b\x32#.ose.registry.v1.RelationshipFilterB\x04\xe2\x41\x01\x01\x12\x18\n\x0estart_revision\x18\x03 \x01(\x03H\x00\x12\x16\n\x0cresume_token\x18\x04 \x01(\tH\x00\x12\x30\n\nstart_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12\x16\n\x08snapshot\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1e\n\x10include_previous\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12:\n\x11\x62ookmark_interval\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12!\n\x13reset_on_compaction\x18\t \x01(\x08\x42\x04\xe2\x41\x01\x01\x42\x07\n\x05start\"\xd9\x02\n\rWatchResponse\x12)\n\x08\x65ntities\x18\x01 \x03(\x0b\x32\x17.ose.registry.v1.Entity\x12\x34\n\rrelationships\x18\x02 \x03(\x0b\x32\x1d.ose.registry.v1.Relationship\x12&\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x16.ose.registry.v1.Event\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\x14\n\x0cresume_token\x18\x05 \x01(\t\x12\x0c\n\x04more\x18\x06 \x01(\x08\x12\x31\n\x04mark\x18\x07 \x01(\x0e\x32#.ose.registry.v1.WatchResponse.Mark\"V\n\x04Mark\x12\x14\n\x10MARK_UNSPECIFIED\x10\x00\x12\x11\n\rMARK_BOOKMARK\x10\x01\x12\x15\n\x11MARK_SNAPSHOT_END\x10\x02\x12\x0e\n\nMARK_RESET\x10\x03\"\xe2\x02\n\x05\x45vent\x12(\n\x04type\x18\x01 \x01(\x0e\x32\x1a.ose.registry.v1.EventType\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12/\n\x0b\x63ommit_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x06\x65ntity\x18\x04 \x01(\x0b\x32\x17.ose.registry.v1.EntityH\x00\x12\x35\n\x0crelationship\x18\x05 \x01(\x0b\x32\x1d.ose.registry.v1.RelationshipH\x00\x12\x32\n\x0fprevious_entity\x18\x06 \x01(\x0b\x32\x17.ose.registry.v1.EntityH\x01\x12>\n\x15previous_relationship\x18\x07 \x01(\x0b\x32\x1d.ose.registry.v1.RelationshipH\x01\x42\n\n\x08resourceB\n\n\x08previous*o\n\tEventType\x12\x1a\n\x16\x45VENT_TYPE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x45VENT_TYPE_CREATED\x10\x01\x12\x16\n\x12\x45VENT_TYPE_UPDATED\x10\x02\x12\x16\n\x12\x45VENT_TYPE_DELETED\x10\x03\x32o\n\x0cWatchService\x12_\n\x05Watch\x12\x1d.ose.registry.v1.WatchRequest\x1a\x1e.ose.registry.v1.WatchResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/api/v1/watch0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,18 +47,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHREQUEST'].fields_by_name['include_previous']._serialized_options = b'\342A\001\001'
   _globals['_WATCHREQUEST'].fields_by_name['bookmark_interval']._loaded_options = None
   _globals['_WATCHREQUEST'].fields_by_name['bookmark_interval']._serialized_options = b'\342A\001\001'
+  _globals['_WATCHREQUEST'].fields_by_name['reset_on_compaction']._loaded_options = None
+  _globals['_WATCHREQUEST'].fields_by_name['reset_on_compaction']._serialized_options = b'\342A\001\001'
   _globals['_WATCHSERVICE'].methods_by_name['Watch']._loaded_options = None
   _globals['_WATCHSERVICE'].methods_by_name['Watch']._serialized_options = b'\202\323\344\223\002\017\022\r/api/v1/watch'
-  _globals['_EVENTTYPE']._serialized_start=1252
-  _globals['_EVENTTYPE']._serialized_end=1363
+  _globals['_EVENTTYPE']._serialized_start=1353
+  _globals['_EVENTTYPE']._serialized_end=1464
   _globals['_WATCHREQUEST']._serialized_start=251
-  _globals['_WATCHREQUEST']._serialized_end=561
-  _globals['_WATCHRESPONSE']._serialized_start=564
-  _globals['_WATCHRESPONSE']._serialized_end=893
-  _globals['_WATCHRESPONSE_MARK']._serialized_start=823
-  _globals['_WATCHRESPONSE_MARK']._serialized_end=893
-  _globals['_EVENT']._serialized_start=896
-  _globals['_EVENT']._serialized_end=1250
-  _globals['_WATCHSERVICE']._serialized_start=1365
-  _globals['_WATCHSERVICE']._serialized_end=1476
+  _globals['_WATCHREQUEST']._serialized_end=646
+  _globals['_WATCHRESPONSE']._serialized_start=649
+  _globals['_WATCHRESPONSE']._serialized_end=994
+  _globals['_WATCHRESPONSE_MARK']._serialized_start=908
+  _globals['_WATCHRESPONSE_MARK']._serialized_end=994
+  _globals['_EVENT']._serialized_start=997
+  _globals['_EVENT']._serialized_end=1351
+  _globals['_WATCHSERVICE']._serialized_start=1466
+  _globals['_WATCHSERVICE']._serialized_end=1577
 # @@protoc_insertion_point(module_scope)

@@ -63,9 +63,11 @@ class WatchRequest(_message.Message):
     RELATIONSHIPS_FIELD_NUMBER: _builtins.int
     START_REVISION_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
     SNAPSHOT_FIELD_NUMBER: _builtins.int
     INCLUDE_PREVIOUS_FIELD_NUMBER: _builtins.int
     BOOKMARK_INTERVAL_FIELD_NUMBER: _builtins.int
+    RESET_ON_COMPACTION_FIELD_NUMBER: _builtins.int
     start_revision: _builtins.int
     """The revision of the first change to send; one in the future is waited for. OUT_OF_RANGE if it is
     compacted.
@@ -80,6 +82,10 @@ class WatchRequest(_message.Message):
     """
     include_previous: _builtins.bool
     """Optional. Send with each change what the resource was before."""
+    reset_on_compaction: _builtins.bool
+    """Optional. When the stream, or its start, has fallen behind compaction: say so with the mark RESET
+    and begin anew with a snapshot, instead of ending with OUT_OF_RANGE.
+    """
     @_builtins.property
     def entities(self) -> _entity_pb2.EntityFilter:
         """Optional. Which entities to follow. One that starts to match arrives as created, one that stops to
@@ -89,6 +95,12 @@ class WatchRequest(_message.Message):
     @_builtins.property
     def relationships(self) -> _relationship_pb2.RelationshipFilter:
         """Optional. Which relationships to follow."""
+
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Send the changes that were committed after this time. OUT_OF_RANGE if they are compacted; a
+        time to come is waited for.
+        """
 
     @_builtins.property
     def bookmark_interval(self) -> _duration_pb2.Duration:
@@ -103,15 +115,17 @@ class WatchRequest(_message.Message):
         relationships: _relationship_pb2.RelationshipFilter | None = ...,
         start_revision: _builtins.int = ...,
         resume_token: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
         snapshot: _builtins.bool = ...,
         include_previous: _builtins.bool = ...,
         bookmark_interval: _duration_pb2.Duration | None = ...,
+        reset_on_compaction: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["bookmark_interval", b"bookmark_interval", "entities", b"entities", "relationships", b"relationships", "resume_token", b"resume_token", "start", b"start", "start_revision", b"start_revision"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bookmark_interval", b"bookmark_interval", "entities", b"entities", "relationships", b"relationships", "resume_token", b"resume_token", "start", b"start", "start_revision", b"start_revision", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bookmark_interval", b"bookmark_interval", "entities", b"entities", "include_previous", b"include_previous", "relationships", b"relationships", "resume_token", b"resume_token", "snapshot", b"snapshot", "start", b"start", "start_revision", b"start_revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bookmark_interval", b"bookmark_interval", "entities", b"entities", "include_previous", b"include_previous", "relationships", b"relationships", "reset_on_compaction", b"reset_on_compaction", "resume_token", b"resume_token", "snapshot", b"snapshot", "start", b"start", "start_revision", b"start_revision", "start_time", b"start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_start: _TypeAlias = _typing.Literal["start_revision", "resume_token"]  # noqa: Y015
+    _WhichOneofReturnType_start: _TypeAlias = _typing.Literal["start_revision", "resume_token", "start_time"]  # noqa: Y015
     _WhichOneofArgType_start: _TypeAlias = _typing.Literal["start", b"start"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_start) -> _WhichOneofReturnType_start | None: ...
 
@@ -135,6 +149,11 @@ class WatchResponse(_message.Message):
         """The stream has come this far, and nothing matched since the message before."""
         MARK_SNAPSHOT_END: WatchResponse._Mark.ValueType  # 2
         """The snapshot is complete; changes after `revision` follow."""
+        MARK_RESET: WatchResponse._Mark.ValueType  # 3
+        """The changes behind the message before are forgotten (`reset_on_compaction` was set): what
+        follows is a snapshot, its end, and the changes after it. Forget what the stream said before,
+        parts of a revision included. It belongs to the snapshot, so `more` is set.
+        """
 
     class Mark(_Mark, metaclass=_MarkEnumTypeWrapper):
         """What a message without changes says."""
@@ -145,6 +164,11 @@ class WatchResponse(_message.Message):
     """The stream has come this far, and nothing matched since the message before."""
     MARK_SNAPSHOT_END: WatchResponse.Mark.ValueType  # 2
     """The snapshot is complete; changes after `revision` follow."""
+    MARK_RESET: WatchResponse.Mark.ValueType  # 3
+    """The changes behind the message before are forgotten (`reset_on_compaction` was set): what
+    follows is a snapshot, its end, and the changes after it. Forget what the stream said before,
+    parts of a revision included. It belongs to the snapshot, so `more` is set.
+    """
 
     ENTITIES_FIELD_NUMBER: _builtins.int
     RELATIONSHIPS_FIELD_NUMBER: _builtins.int

@@ -1,4 +1,4 @@
-"""The JSON form of messages: `nexus_registry.jsonform`."""
+"""The JSON form of messages: `ose.registry.jsonform`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from google.rpc import error_details_pb2, status_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_registry.jsonform import FormError, enum_name, from_dict, to_dict
+from ose.registry.jsonform import FormError, enum_name, from_dict, to_dict
 from ose.registry.v1 import (
     admin_service_pb2,
     entity_pb2,
@@ -268,7 +268,7 @@ def test_too_deep_a_nesting_is_refused_without_exhausting_the_stack() -> None:
     deep: Any = 1
     for _ in range(10_000):
         deep = [deep]
-    with pytest.raises(FormError, match="nested more than 100 deep"):
+    with pytest.raises(FormError, match="nested more than 30 deep"):
         from_dict({"metadata": {"a": deep}}, entity_pb2.Entity())
 
 

@@ -1,0 +1,103 @@
+"""`nexus-registry order`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from nexus_registry.arguments import LIST, entity_argument, flat, read_of, read_options
+from nexus_registry.completion import complete_entity_type, complete_relationship_type
+from nexus_registry.program import command as make_command
+from nexus_registry.rendering.output import Cell, Row
+from nexus_registry.rendering.words import counted, health_of, health_style
+from nexus_registry.resolver import resolve
+from nexus_registry.session import Session, pass_session
+from ose.registry.jsonform import to_dict
+
+if TYPE_CHECKING:
+    from ose.registry.v1.graph_service_pb2 import GetDependencyOrderResponse
+
+_COLUMNS: Final = ("STAGE", "TYPE", "NAME", "VERSION", "HEALTH", "CIRCLE", "ID")
+
+
+@make_command(
+    "order",
+    examples="""
+    nexus-registry order my-plugin
+    nexus-registry order web --type requires
+    nexus-registry order web -o json | jq -r '.nodes[].id'
+    """,
+)
+@entity_argument()
+@click.option(
+    "--type",
+    "types",
+    type=LIST,
+    multiple=True,
+    metavar="TYPE",
+    shell_complete=complete_relationship_type,
+    help="The relationships to walk. Default: depends_on,requires.",
+)
+@click.option(
+    "--entity-type",
+    "entity_types",
+    type=LIST,
+    multiple=True,
+    metavar="TYPE",
+    shell_complete=complete_entity_type,
+    help="Only what is needed of these types.",
+)
+@click.option(
+    "--filter",
+    "condition",
+    metavar="EXPR",
+    default="",
+    help="Only what is needed that this filter means.",
+)
+@read_options
+@pass_session
+def command(session: Session, entity: str, **values: Any) -> None:
+    """Show in which order an entity and all that it needs can be started.
+
+    ENTITY is an id, a name (its newest version), type/name or type/name@version; it comes last.
+    What is in one stage can be started together, after the stages before it. Entities that need
+    each other stand together, with the number of their circle.
+    """
+    read = read_of(values["at"], values["min_revision"])
+    root = resolve(session.client, entity, read)
+    answer = session.client.get_dependency_order(
+        root.id,
+        types=flat(values["types"]),
+        entity_types=flat(values["entity_types"]),
+        filter=values["condition"],
+        **read,
+    )
+    if not session.as_table:
+        session.output.value(to_dict(answer))
+    else:
+        session.output.table(_COLUMNS, _rows(answer), ("ID", "TYPE"))
+    if session.output.terminal is not None:
+        entities = counted(len(answer.nodes), "entity")
+        stages = counted(len(set(answer.stages)), "stage")
+        session.note(f"{entities} in {stages}, revision {answer.revision}")
+
+
+def _rows(answer: GetDependencyOrderResponse) -> Iterator[Row]:
+    circles = {
+        entity_id: str(number)
+        for number, group in enumerate(answer.groups, start=1)
+        for entity_id in group.entity_ids
+    }
+    for node, stage in zip(answer.nodes, answer.stages, strict=True):
+        health = health_of(node)
+        yield (
+            str(stage),
+            node.type,
+            Cell(node.name, "bold"),
+            node.version,
+            Cell(health, health_style(health)),
+            circles.get(node.id, ""),
+            node.id,
+        )

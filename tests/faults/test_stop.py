@@ -1,0 +1,62 @@
+"""A server that stands still for STOP_SECONDS, as on a machine that is frozen."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+
+import grpc
+import pytest
+
+from ose.registry.v1.entity_service_pb2 import GetEntityRequest
+from tests.faults.load import at_work
+from tests.support.servers import Stubs, program
+from tests.support.waiting import eventually
+
+SECONDS = float(os.environ.get("STOP_SECONDS", "10"))
+_DEADLINE = 0.5
+
+
+async def test_stopped_server(disk: Path) -> None:
+    """Callers' deadlines are kept while a server stands; then all goes on where it was.
+
+    No watch ends or loses or repeats anything, and no write is lost or done twice: C1 to C7 and
+    W1 to W10 of all that everyone was told.
+    """
+    async with program(disk / "registry.db", "--retention-seconds", "36000") as server:
+        async with at_work(server) as load:
+            stubs = Stubs(server.target)
+            await stubs.entities.GetEntity(GetEntityRequest(id="e0"))
+            await asyncio.sleep(1.0)
+            os.kill(server.pid, signal.SIGSTOP)
+            began = time.monotonic()
+            waits = []
+            while time.monotonic() < began + SECONDS:
+                asked = time.monotonic()
+                with pytest.raises(grpc.aio.AioRpcError) as late:
+                    await stubs.entities.GetEntity(GetEntityRequest(id="e0"), timeout=_DEADLINE)
+                assert late.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+                waits.append(time.monotonic() - asked)
+            os.kill(server.pid, signal.SIGCONT)
+            woken = time.monotonic()
+            await eventually(lambda: bool(load.done("writer", woken, time.monotonic())))
+            recovery = time.monotonic() - woken
+            await asyncio.sleep(1.0)
+            load.check_alive()
+            await load.finish()
+            await stubs.aclose()
+        assert await server.terminate() == 0
+    # While it stood, no bookmark could come.
+    load.clients.history.interval += SECONDS
+    await load.check(disk / "registry.db")
+    watchers = load.clients.history.watchers()
+    assert {name: len(watchers[name]) for name in ("all", "tier")} == {"all": 1, "tier": 1}
+    assert max(waits) < 2 * _DEADLINE
+    assert recovery < 5
+    print(  # noqa: T201 - the result of the run
+        f"stopped for {SECONDS:.0f} s: {len(waits)} calls with deadlines of {_DEADLINE} s ended "
+        f"after {max(waits):.2f} s at most; the first write {recovery:.2f} s after it went on"
+    )

@@ -1,0 +1,189 @@
+"""What holds of the API over HTTP whatever is sent: it is gRPC's, and it does not break."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import re
+from typing import Any
+
+import grpc
+import httpx
+from google.protobuf import json_format
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message_factory import GetMessageClass
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from ose.registry.client._errors import from_rpc_error
+from ose.registry.v1 import (
+    admin_service_pb2,
+    entity_service_pb2,
+    graph_service_pb2,
+    registry_service_pb2,
+    relationship_service_pb2,
+    search_service_pb2,
+)
+from ose.registry.v1.entity_pb2 import Entity, EntityStatus, HealthStatus
+from ose.registry.v1.entity_service_pb2 import CreateEntityRequest, GetEntityRequest
+from ose.registry.v1.relationship_pb2 import Relationship
+from ose.registry.v1.relationship_service_pb2 import (
+    CreateRelationshipRequest,
+    GetRelationshipRequest,
+)
+from tests.services.samples import build, dependency
+from tests.support.http_channel import Inexpressible, read_json, rules_of
+from tests.support.refusals import check_details
+from tests.support.servers import Stubs, serving
+from tests.unit.services.messages import fill
+
+METHODS = [
+    method
+    for module in (
+        admin_service_pb2, entity_service_pb2, graph_service_pb2, registry_service_pb2,
+        relationship_service_pb2, search_service_pb2,
+    )
+    for service in module.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+    if not method.server_streaming
+]  # fmt: skip
+
+# Each example has a server of its own: to make it smaller would take minutes.
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
+
+# Round trips
+
+NAMES = st.text(st.characters(exclude_categories=["C"]), min_size=1, max_size=40).filter(
+    lambda text: text.isprintable() or " " in text
+)
+LABELS = st.dictionaries(
+    st.from_regex(r"[a-zA-Z0-9]([a-zA-Z0-9_./-]{0,10}[a-zA-Z0-9])?", fullmatch=True),
+    st.text(st.characters(exclude_categories=["C"]), max_size=20),
+    max_size=4,
+)
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False, min_value=-1e15, max_value=1e15)
+    | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=8,
+)
+METADATA = st.dictionaries(st.text(max_size=8), VALUES, max_size=4)
+ENTITIES = st.fixed_dictionaries(
+    {"type": st.sampled_from(["service", "plugin", "a.type-of_1"]), "name": NAMES},
+    optional={
+        "version": st.text(st.characters(exclude_categories=["C"]), max_size=12),
+        "metadata": METADATA,
+        "labels": LABELS,
+        "status": st.sampled_from([name[14:].lower() for name in EntityStatus.keys()[1:]]),
+        "health": st.sampled_from([name[14:].lower() for name in HealthStatus.keys()[1:]]),
+        "regions": st.lists(st.sampled_from(["local", "eu-west-1", "x"]), unique=True, min_size=1),
+    },
+)
+RELATIONSHIPS = st.fixed_dictionaries(
+    {"type": st.sampled_from(["belongs_to", "provides"])},
+    optional={
+        "weight": st.floats(0, allow_nan=False, allow_infinity=False),
+        "metadata": METADATA,
+        "bidirectional": st.booleans(),
+    },
+)
+
+
+@given(st.lists(ENTITIES, min_size=5, max_size=25, unique_by=lambda form: form["name"]))
+@settings(max_examples=8, phases=PHASES)
+async def test_entities_round_trip(forms: list[dict[str, Any]]) -> None:
+    """From HTTP to gRPC and back: nothing is lost, added, or becomes another value."""
+    async with serving() as registry, httpx.AsyncClient(base_url=registry.url) as http:
+        for form in forms:
+            made = (await http.post("/api/v1/entities", json=form)).json()
+            assert {name: made.get(name) for name in form} == form
+            stored = await registry.stubs.entities.GetEntity(GetEntityRequest(id=made["id"]))
+            assert same(stored, made, Entity())
+            await http.delete(f"/api/v1/entities/{made['id']}")
+            request = CreateEntityRequest(entity=stored)
+            again = await registry.stubs.entities.CreateEntity(request)
+            found = (await http.get(f"/api/v1/entities/{made['id']}")).json()
+            assert same(again, found, Entity())
+            assert {name: found.get(name) for name in form} == form
+
+
+@given(st.lists(RELATIONSHIPS, min_size=5, max_size=25))
+@settings(max_examples=8, phases=PHASES)
+async def test_relationships_round_trip(forms: list[dict[str, Any]]) -> None:
+    """As of entities."""
+    async with serving() as registry, httpx.AsyncClient(base_url=registry.url) as http:
+        for form in forms:
+            form = {"source_id": "ai-ml", "target_id": "data-engineering", **form}
+            made = (await http.post("/api/v1/relationships", json=form)).json()
+            assert {name: made.get(name) for name in form} == form
+            stubs = registry.stubs.relationships
+            stored = await stubs.GetRelationship(GetRelationshipRequest(id=made["id"]))
+            assert same(stored, made, Relationship())
+            await http.delete(f"/api/v1/relationships/{made['id']}")
+            again = await stubs.CreateRelationship(CreateRelationshipRequest(relationship=stored))
+            found = (await http.get(f"/api/v1/relationships/{made['id']}")).json()
+            assert same(again, found, Relationship())
+            assert {name: found.get(name) for name in form} == form
+            await http.delete(f"/api/v1/relationships/{made['id']}")
+
+
+def same(message: Any, form: Any, empty: Any) -> bool:
+    """Whether a message is what its JSON says; that of an empty Struct is that of none."""
+    if not message.metadata.fields:
+        message.ClearField("metadata")
+    read_json(form, empty)
+    return bool(message == empty)
+
+
+# The same as gRPC
+
+
+@given(st.lists(st.tuples(st.sampled_from(METHODS), st.integers(0, 1 << 40)), max_size=40))
+@settings(max_examples=12, phases=PHASES)
+async def test_random_requests_are_answered_as_grpc_does(
+    calls: list[tuple[MethodDescriptor, int]],
+) -> None:
+    """A read is answered the same, and what one transport refuses the other does as well.
+
+    Of malformed requests the same fields are named, in whatever order and words.
+    """
+    async with serving() as registry, registry.stubs_over("http") as http:
+        await build(registry.stubs, ["a", "b"], [dependency("a", "b", id="r")])
+        for method, seed in calls:
+            rng = random.Random(seed)
+            request = GetMessageClass(method.input_type)()
+            fill(rng, request)
+            order = [registry.stubs, http]
+            rng.shuffle(order)
+            try:
+                first = await outcome(order[0], method, request)
+                if rules_of(method)[0].get or "error" in first:
+                    second = await outcome(order[1], method, request)
+                    assert first == second, (method.name, request)
+            except Inexpressible:
+                continue
+
+
+async def outcome(stubs: Stubs, method: MethodDescriptor, request: Any) -> dict[str, Any]:
+    """What a call is answered, but for what is of the moment."""
+    path = f"/{method.containing_service.full_name}/{method.name}"
+    kinds = GetMessageClass(method.output_type).FromString
+    call = stubs.channel.unary_unary(path, type(request).SerializeToString, kinds)
+    try:
+        answer = await call(request, timeout=0.3, metadata=(("x-request-id", "p1"),))
+    except grpc.aio.AioRpcError as error:
+        if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
+            found = from_rpc_error(error)
+            if "nested more than" in found.message:
+                raise Inexpressible("JSON is refused as such, before its fields are looked at")
+            fields = {re.split(r"\.(?:labels|metadata)", v.field)[0] for v in found.field_violations}
+            return {"error": (found.code, found.reason_text, fields)}
+        told = json_format.MessageToJson(check_details(error))
+        return {"error": json.loads(re.sub(r"\d{4}-\d\d-[0-9T:.]+Z", "<time>", told))}
+    if method.name == "GetStatistics":
+        answer.ClearField("memory_bytes")
+    return {"answer": json_format.MessageToDict(answer)}
