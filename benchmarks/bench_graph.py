@@ -23,6 +23,7 @@ from benchmarks.plans import Calls, Fetch, Report
 from hyper_registry.model.relationship import DEPENDENCY_TYPES, Direction
 from hyper_registry.query.kernels import warm_up
 from hyper_registry.query.traversal import GraphQuestion, Walker, traverse
+from hyper_registry.registry.lineage import Lineage
 from hyper_registry.registry.loader import load
 from hyper_registry.registry.view import View
 from hyper_registry.store import open_store
@@ -74,7 +75,7 @@ def _view(path: Path) -> View:
         await store.open()
         try:
             snapshot = await store.snapshot()
-            await load(view, snapshot)
+            await load(view, snapshot, Lineage())
             await snapshot.aclose()
         finally:
             await store.aclose()

@@ -29,6 +29,8 @@ from ose.registry.v1 import entity_pb2, mutation_pb2, relationship_pb2
 T = TypeVar("T")
 
 _BATCH = 20_000
+# More revisions than the batches of any of these databases.
+_FLOOR = 1_000
 _SECTIONS = ("libs", "utils", "python", "devel", "net", "admin", "science", "doc")
 _METHOD = "ose.registry.v1.RegistryService/Write"
 
@@ -161,7 +163,7 @@ def large_database(nodes: int, edges: int, log_entries: int) -> Path:
             _relationship(dependency(source, target), f"r{number:08d}")
             for number, (source, target) in enumerate(ends)
         )
-        asyncio.run(_fill(path, entities, relationships, log_entries))
+        asyncio.run(_load(path, entities, relationships, log_entries))
 
     return _kept(name, make)
 
@@ -188,7 +190,7 @@ def debian_database() -> Path | None:
             _relationship(message, f"r{number:08d}")
             for number, message in enumerate(wanted.relationships)
         )
-        asyncio.run(_fill(path, entities, relationships, 0))
+        asyncio.run(_load(path, entities, relationships))
 
     return _kept("debian", make)
 
@@ -244,21 +246,41 @@ def _relationship(message: relationship_pb2.Relationship, identifier: str) -> Re
     )
 
 
-async def _load(path: Path, entities: Iterable[Entity]) -> None:
-    """Makes a database of entities that were all created by its first revision, at its floor."""
+async def _load(
+    path: Path,
+    entities: Iterable[Entity],
+    relationships: Iterable[Relationship] = (),
+    log_entries: int = 0,
+) -> None:
+    """Makes a database of resources that were created before its floor, and a log of updates."""
     store = open_store(path)
     await store.open()
     now = time.time_ns() // 1000
-    made = sealed(b"", 1, now, "", _METHOD, "", ())
+    floor = sealed(b"", _FLOOR, now, "", _METHOD, "", ())
+    first: list[EntityRow] = []
 
     async def parts() -> AsyncIterator[Part]:
-        yield Part(commits=[made])
-        numbered = enumerate(entity.committed(entity.id, 1, now, None) for entity in entities)
-        for part in _parts(numbered):
-            yield Part([_row(entity, index) for index, entity in part])
+        yield Part(commits=[floor])
+        revisions = itertools.count(1)
+        for revision, part in zip(revisions, _parts(entities), strict=False):
+            rows = [
+                _row(entity.committed(entity.id, revision, now, None), index)
+                for index, entity in enumerate(part)
+            ]
+            first.extend(rows[: log_entries - len(first)])
+            yield Part(rows)
+        for revision, part_ in zip(revisions, _parts(relationships), strict=False):
+            yield Part(
+                relationships=[
+                    _edge_row(edge.committed(edge.id, revision, now, None), index)
+                    for index, edge in enumerate(part_)
+                ]
+            )
 
     try:
-        await store.fill(Head(1, "", 1, now, made.hash), parts())
+        await store.fill(Head(_FLOOR, "", _FLOOR, now, floor.hash), parts())
+        for updated in _parts(itertools.islice(itertools.cycle(first), log_entries)):
+            await _write_updates(store, updated)
     finally:
         await store.aclose()
 
@@ -269,62 +291,15 @@ def _row(entity: Entity, index: int) -> EntityRow:
     return EntityRow(entity, index, described.feature, described.json, record)
 
 
-async def _fill(
-    path: Path,
-    entities: Iterable[Entity],
-    relationships: Iterable[Relationship],
-    log_entries: int,
-) -> None:
-    """Writes rows through the store, nearly without a log, and then a log of updates."""
-    store = open_store(path)
-    await store.open()
-    try:
-        first: list[EntityRow] = []
-        for part in _parts(entities):
-            rows = await _write_entities(store, part)
-            first += rows[: log_entries - len(first)]
-        for part_ in _parts(relationships):
-            await _write_relationships(store, part_)
-        for updated in _parts(itertools.islice(itertools.cycle(first), log_entries)):
-            await _write_updates(store, updated)
-    finally:
-        await store.aclose()
+def _edge_row(edge: Relationship, index: int) -> RelationshipRow:
+    described = codec.metadata(edge.metadata)
+    return RelationshipRow(edge, index, described.json, codec.encode_relationship(edge))
 
 
 def _parts(items: Iterable[T]) -> Iterator[list[T]]:
     items = iter(items)
     while part := list(itertools.islice(items, _BATCH)):
         yield part
-
-
-async def _write_entities(store: Store, entities: Sequence[Entity]) -> list[EntityRow]:
-    transaction = await store.begin()
-    revision, now = transaction.head.revision + 1, _now(transaction.head)
-    rows: list[EntityRow] = []
-    for index, entity in enumerate(entities):
-        made = entity.committed(entity.id, revision, now, None)
-        described = codec.metadata(made.metadata)
-        record = codec.encode_entity(made)
-        rows.append(EntityRow(made, index, described.feature, described.json, record))
-    changes = (_created(Kind.ENTITY, row.entity.id, revision, row) for row in rows)
-    commit, head = _next(transaction.head, now, *changes)
-    await transaction.commit(Batch([commit], head, entities=rows), now)
-    await store.trim(head.floor, len(rows))
-    return rows
-
-
-async def _write_relationships(store: Store, relationships: Sequence[Relationship]) -> None:
-    transaction = await store.begin()
-    revision, now = transaction.head.revision + 1, _now(transaction.head)
-    rows: list[RelationshipRow] = []
-    for index, relationship in enumerate(relationships):
-        made = relationship.committed(relationship.id, revision, now, None)
-        described = codec.metadata(made.metadata)
-        rows.append(RelationshipRow(made, index, described.json, codec.encode_relationship(made)))
-    changes = (_created(Kind.RELATIONSHIP, row.relationship.id, revision, row) for row in rows)
-    commit, head = _next(transaction.head, now, *changes)
-    await transaction.commit(Batch([commit], head, relationships=rows), now)
-    await store.trim(head.floor, len(rows))
 
 
 async def _write_updates(store: Store, rows: Sequence[EntityRow]) -> None:
@@ -339,25 +314,16 @@ async def _write_updates(store: Store, rows: Sequence[EntityRow]) -> None:
         record = codec.encode_entity(changed)
         ordinal = ordinal_of(changed.create_revision, row.create_index)
         change = Change(Kind.ENTITY, Action.UPDATE, changed.id, ordinal, old.record, record)
-        commit, head = _next(head, now, change, keep=True)
+        commit, head = _next(head, now, change)
         commits.append(commit)
         latest[changed.id] = old._replace(entity=changed, record=record)
     await transaction.commit(Batch(commits, head, entities=[*latest.values()]), head.time)
 
 
-def _created(
-    kind: Kind, identifier: str, revision: int, row: EntityRow | RelationshipRow
-) -> Change:
-    ordinal = ordinal_of(revision, row.create_index)
-    return Change(kind, Action.CREATE, identifier, ordinal, None, row.record)
-
-
-def _next(head: Head, now: int, *changes: Change, keep: bool = False) -> tuple[Commit, Head]:
-    """The next revision, and the head behind it; its floor moves along if not told to keep."""
-    revision = head.revision + 1
-    commit = sealed(head.hash, revision, now, "", _METHOD, "", changes)
-    floor = head.floor if keep else revision
-    return commit, Head(revision, head.epoch, floor, now, commit.hash)
+def _next(head: Head, now: int, change: Change) -> tuple[Commit, Head]:
+    """The next revision, and the head behind it."""
+    commit = sealed(head.hash, head.revision + 1, now, "", _METHOD, "", (change,))
+    return commit, Head(commit.revision, head.epoch, head.floor, now, commit.hash)
 
 
 def _now(head: Head) -> int:

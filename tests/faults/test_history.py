@@ -136,7 +136,7 @@ async def test_file_taken_away_while_it_is_open(
 ) -> None:
     """A file that is replaced, removed, cut or set back under a running server ends it.
 
-    In about a second, with what is wrong and what to do about it; what is written meanwhile is
+    In a second or two, with what is wrong and what to do about it; what is written meanwhile is
     refused, or unknown.
     """
     path = disk / "registry.db"

@@ -159,8 +159,8 @@ async def _compare(stores: list[Store]) -> None:
             expected = current if current >= found[0].head.floor else None
             for store in stores:
                 assert await store.revision_at(START + revision * SECOND - early) == expected
-    kept = [await store.headers(range(last + 2)) for store in stores]
-    assert all(one == kept[0] for one in kept)
+    headers = [await store.headers(range(last + 2)) for store in stores]
+    assert all(one == headers[0] for one in headers)
     for count in range(12):
         kept = [await store.revision_keeping(count) for store in stores]
         assert all(one == kept[0] for one in kept)

@@ -23,7 +23,7 @@ from opentelemetry.sdk.metrics.export import (
 class Series:
     """The values with one set of attributes. Only one thread adds to it; any may read it."""
 
-    __slots__ = ("_bounds", "_counts", "_most", "_least", "_sum", "attributes")
+    __slots__ = ("_bounds", "_counts", "_least", "_most", "_sum", "attributes")
 
     def __init__(self, attributes: Mapping[str, str], bounds: Sequence[float]) -> None:
         self.attributes = dict(attributes)

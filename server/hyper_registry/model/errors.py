@@ -477,7 +477,7 @@ class StoreUnavailable(Unavailable):
 
 
 class StoreLost(StoreUnavailable):
-    """The store was replaced, removed, cut or set back while it was open: it cannot be gone on with.
+    """The store was replaced, removed, cut or set back while it was open: nobody can go on with it.
 
     The server ends.
     """

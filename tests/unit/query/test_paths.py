@@ -311,6 +311,24 @@ async def test_every_relationship_is_a_way_of_its_own() -> None:
     assert [path.weight for path in found] == [2.0, 1.0, 1.0, 1.0]
 
 
+async def test_a_filter_about_many_at_once() -> None:
+    """However many neighbours a filter has to be asked about, the search gets past them."""
+    world = World()
+    world.put_entity("from")
+    world.put_entity("to")
+    for number in range(700):
+        name = f"n{number}"
+        world.put_entity(name, labels={"way": str(number % 350)})
+        world.put_relationship(f"a{number}", "from", name, "requires")
+        world.put_relationship(f"b{number}", name, "to", "requires")
+    world.publish()
+    found = await every(world, question("from", "to", condition="labels.way = 7"), 5, keep=True)
+    assert [list(path.entity_ids) for path in found] == [
+        ["from", "n7", "to"],
+        ["from", "n357", "to"],
+    ]
+
+
 async def test_the_way_to_oneself() -> None:
     """It is one path, without relationships; for an entity that is not there, NOT_FOUND."""
     world = grid(2)
