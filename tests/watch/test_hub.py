@@ -9,6 +9,7 @@ import pytest
 
 from hyper_registry.model.errors import NotServing, StoreUnavailable, TooManyStreams
 from hyper_registry.model.revision import Position
+from hyper_registry.watch import following
 from hyper_registry.watch import group as group_module
 from hyper_registry.watch import hub as hub_module
 from hyper_registry.watch.hub import Limits, WatchHub
@@ -217,7 +218,7 @@ async def test_a_store_that_fails_is_asked_again(monkeypatch: pytest.MonkeyPatch
 
     Then all goes on where it was.
     """
-    monkeypatch.setattr(hub_module, "_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(following, "_RETRY_SECONDS", 0.01)
     async with world(window_bytes=1) as w:
         live = await w.hub.open(request(entities=SERVICES))
         late = await w.hub.open(request(1, entities=SERVICES))

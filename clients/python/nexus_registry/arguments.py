@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from nexus_registry.completion import complete_entity
+from nexus_registry.completion import (
+    complete_entity,
+    complete_entity_type,
+    complete_relationship_type,
+)
 from nexus_registry.failures import FILTER_KEY, USAGE, Failure
 from nexus_registry.points import Point, parse_point
 
@@ -29,6 +33,7 @@ __all__ = [
     "Point",
     "PointType",
     "entity_argument",
+    "entity_types_option",
     "filter_option",
     "flat",
     "health_numbers",
@@ -39,6 +44,7 @@ __all__ = [
     "read_of",
     "read_options",
     "status_numbers",
+    "types_option",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -133,6 +139,32 @@ def filter_option(what: str) -> Callable[[F], F]:
         metavar="EXPR",
         default="",
         help=f"{what} this filter means, such as 'labels.tier = gold AND NOT status = error'.",
+    )
+
+
+def types_option(what: str) -> Callable[[F], F]:
+    """`--type`, relationship types; `what` is its help. The command gets `types`, for `flat`."""
+    return click.option(
+        "--type",
+        "types",
+        type=LIST,
+        multiple=True,
+        metavar="TYPE",
+        help=what,
+        shell_complete=complete_relationship_type,
+    )
+
+
+def entity_types_option(what: str, *names: str) -> Callable[[F], F]:
+    """`--entity-type`, or what `names` are; the command gets `entity_types`, for `flat`."""
+    return click.option(
+        *(names or ("--entity-type",)),
+        "entity_types",
+        type=LIST,
+        multiple=True,
+        metavar="TYPE",
+        help=what,
+        shell_complete=complete_entity_type,
     )
 
 

@@ -399,7 +399,7 @@ class CallTimedOut(DeadlineExceeded):
     reason = "CALL_TIMED_OUT"
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"the call took longer than {seconds:g} s", seconds=f"{seconds:g}")
+        super().__init__(f"the call took longer than {seconds:.3g} s", seconds=f"{seconds:.3g}")
 
 
 class RevisionNotReached(DeadlineExceeded):

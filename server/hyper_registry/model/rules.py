@@ -29,14 +29,17 @@ RESERVED_TYPES = frozenset({"relationship"})
 
 # C0, DEL and C1 controls, and the surrogates, which have no UTF-8.
 _CONTROL = r"\x00-\x1f\x7f-\x9f\ud800-\udfff"
-_ID = re.compile(rf"[^/%?#,\s{_CONTROL}]{{1,255}}")
+# Clients of HTTP take . and .. in a path for something else.
+_ID = re.compile(rf"(?!\.{{1,2}}\Z)[^/%?#,\s{_CONTROL}]{{1,255}}")
 _TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,62}")
 _LABEL_KEY = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.\-/]{0,61}[A-Za-z0-9])?")
 _TEXT = re.compile(rf"[^{_CONTROL}]{{0,255}}")
 _CONSTRAINT = re.compile(rf"[^{_CONTROL}]{{0,{MAX_CONSTRAINT}}}")
 _NAME = re.compile(rf"[^{_CONTROL}]{{1,255}}")
 
-ID_RULE = "1 to 255 characters, none of / % ? # , white space or control characters"
+ID_RULE = (
+    "1 to 255 characters, none of / % ? # , white space or control characters, and not . or .."
+)
 TYPE_RULE = "1 to 63 letters, digits, _ - . starting with a letter"
 NAME_RULE = "1 to 255 characters, no control characters"
 TEXT_RULE = "at most 255 characters, no control characters"

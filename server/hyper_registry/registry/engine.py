@@ -147,13 +147,14 @@ class Engine:
             await self._reach(options.min_revision, seconds)
         if options.at_time is not None:
             return await self.revision_at_time(options.at_time)
-        revision = options.at_revision
-        if not revision:
-            return view.visible
-        if revision > view.visible:
-            raise RevisionInFuture(revision, view.visible)
+        return self.past(options.at_revision) if options.at_revision else view.visible
+
+    def past(self, revision: int) -> int:
+        """The revision, if it can be read. Raises RevisionInFuture or RevisionCompacted."""
+        if revision > self.view.visible:
+            raise RevisionInFuture(revision, self.view.visible)
         if not self.readable(revision):
-            raise RevisionCompacted(revision, view.floor)
+            raise RevisionCompacted(revision, self.view.floor)
         return revision
 
     def now(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import Any, Literal, TypeAlias
 
-from hyper_registry.model.errors import InvalidArgument, RevisionCompacted, RevisionInFuture
+from hyper_registry.model.errors import InvalidArgument
 from hyper_registry.model.relationship import DEPENDENCY_TYPES, Direction
 from hyper_registry.query.asking import asked
 from hyper_registry.query.cycles import CyclePage, CycleQuestion, CycleReader
@@ -116,11 +116,7 @@ class GraphService:
             return await self._engine.revision_at_time(micros(field, value))
         if value < 0:
             raise InvalidArgument.of(field, f"0 or more, got {value}")
-        if value > now:
-            raise RevisionInFuture(value, now)
-        if not self._engine.readable(value):
-            raise RevisionCompacted(value, self._engine.view.floor)
-        return int(value)
+        return self._engine.past(value)
 
     async def find_paths(self, request: api.FindPathsRequest, call: Call) -> Answer:
         """Answers the best paths from one entity to another."""

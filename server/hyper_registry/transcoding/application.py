@@ -241,10 +241,10 @@ def _conditional(exchange: Exchange, reply: Reply) -> Reply:
     tag = etag.decode()
     if b"if-match" in exchange.headers:
         wanted = exchange.header(b"if-match")
-        if not said.is_match(wanted, tag):
+        if not said.is_match(wanted, tag, "if-match"):
             raise PreconditionFailed(exchange.path, f"if-match {wanted}")
     if b"if-none-match" in exchange.headers and said.is_match(
-        exchange.header(b"if-none-match"), tag
+        exchange.header(b"if-none-match"), tag, "if-none-match"
     ):
         return Reply(304, headers=[(ETAG, etag)])
     return reply

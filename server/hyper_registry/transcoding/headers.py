@@ -42,8 +42,8 @@ def timeout(headers: Headers) -> float | None:
     return int(found[1]) * _UNITS[found[2]]
 
 
-def tags(value: str) -> list[str]:
-    """The entity tags of an If-Match or If-None-Match, without their quotes, or ANY.
+def tags(value: str, name: str) -> list[str]:
+    """The entity tags of the header `name`, without their quotes, or ANY.
 
     Weak ones count as strong: a revision is the same whatever a proxy has made of its bytes.
     Raises InvalidArgument for what is no list of tags.
@@ -52,7 +52,7 @@ def tags(value: str) -> list[str]:
         return [ANY]
     found = [_TAG.fullmatch(part) for part in value.split(",")]
     if not all(found):
-        raise InvalidArgument.of("etag", f'quoted tags such as "42", or *, got {value!r}')
+        raise InvalidArgument.of(name, f'quoted tags such as "42", or *, got {value!r}')
     return [each[1] for each in found if each]
 
 
@@ -61,7 +61,7 @@ def expected_revision(value: str, path: str) -> str:
 
     Raises InvalidArgument for more than one, and PreconditionFailed for one that no resource has.
     """
-    found = tags(value)
+    found = tags(value, "if-match")
     if len(found) > 1:
         raise InvalidArgument.of("if-match", "one tag")
     if found == [ANY]:
@@ -71,7 +71,7 @@ def expected_revision(value: str, path: str) -> str:
     return found[0]
 
 
-def is_match(value: str, etag: str) -> bool:
-    """Whether a quoted tag is among those of a header."""
-    found = tags(value)
+def is_match(value: str, etag: str, name: str) -> bool:
+    """Whether a quoted tag is among those of the header `name`."""
+    found = tags(value, name)
     return ANY in found or etag.strip('"') in found

@@ -13,13 +13,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-import structlog
-
-from hyper_registry.model.errors import NotServing, RevisionCompacted, Unavailable
+from hyper_registry.model.errors import NotServing, RevisionCompacted
 from hyper_registry.model.revision import Position
 from hyper_registry.query.selection import Belonging
 from hyper_registry.query.tokens import ResumeToken, open_resume
@@ -27,8 +25,9 @@ from hyper_registry.registry.feed import Feed
 from hyper_registry.registry.pins import Pins
 from hyper_registry.registry.view import View
 from hyper_registry.watch import wire
+from hyper_registry.watch.following import Follower
 from hyper_registry.watch.group import Group, Sources
-from hyper_registry.watch.log import Block, read_block
+from hyper_registry.watch.log import Block
 from hyper_registry.watch.matching import Matcher, Question
 from hyper_registry.watch.request import Plan, read_request
 from hyper_registry.watch.resuming import reach
@@ -44,11 +43,8 @@ _SLICE_SECONDS = 0.003
 # of other kinds get their turn. A commit that comes alone does not wait.
 _SEND_SECONDS = 60e-6
 _LONGEST_PAUSE_SECONDS = 0.1
-_RETRY_SECONDS = 0.2
 # Between two looks at the clock, which may be set while somebody waits for a time.
 _LONGEST_SLEEP_SECONDS = 10.0
-
-_log = structlog.get_logger(__name__)
 
 
 class Registry(Protocol):
@@ -111,13 +107,13 @@ class WatchStatistics:
     cached_bytes: int
 
 
-class WatchHub:
+class WatchHub(Follower):
     """All watches of one registry. `start` before anything else, `aclose` at the end."""
 
     def __init__(
         self, registry: Registry, limits: Limits | None = None, seats: Seats | None = None
     ) -> None:
-        self.tail = Position(-1)
+        super().__init__(registry.feed, registry.pins)
         self.is_draining = False
         self.is_closed = False
         self._registry = registry
@@ -131,7 +127,6 @@ class WatchHub:
         self._touched: dict[Group, None] = {}
         self._woken = 0
         self._round_at = 0.0
-        self._pin = ExitStack()
         self._last_trailer = (("", 0), b"")
         self._task: asyncio.Task[None] | None = None
         self._ended = asyncio.Event()
@@ -215,13 +210,13 @@ class WatchHub:
             group.reset(self.tail)
 
     def statistics(self) -> WatchStatistics:
-        """How watching goes now."""
-        revision = self.revision
+        """How watching goes now; from any thread."""
+        revision, watches = self.revision, [*self._watches]
         return WatchStatistics(
             watches=self._seats.taken,
             groups=len(self._groups),
             revision=revision,
-            lag=max((watch.lag(revision) for watch in self._watches), default=0),
+            lag=max((watch.lag(revision) for watch in watches), default=0),
             cached_bytes=self._sources.bytes,
         )
 
@@ -289,26 +284,7 @@ class WatchHub:
     # Following
 
     async def _run(self) -> None:
-        feed = self._registry.feed
-        while True:
-            try:
-                await feed.beyond(self.tail.revision)
-                await self._pace()
-                block = await read_block(feed, self.tail)
-                if block is not None:
-                    await self._dispatch(block)
-                # A read from memory does not suspend, and watchers want their turn.
-                await asyncio.sleep(0)
-            except NotServing:
-                break
-            except Unavailable as error:
-                _log.warning("watch_log_unavailable", error=error.message)
-                await asyncio.sleep(_RETRY_SECONDS)
-            except RevisionCompacted:
-                self._skip()
-            except Exception:  # noqa: BLE001 - a bug must not end all watches
-                _log.exception("watch_dispatch_failed", position=self.tail)
-                self._skip()
+        await self._follow()
         self.is_draining = True
         self._ended.set()
         self._wake_all()
@@ -342,15 +318,6 @@ class WatchHub:
         if now < self._round_at + pause:
             await asyncio.sleep(self._round_at + pause - now)
         self._round_at = time.perf_counter()
-
-    def _move(self, tail: Position) -> None:
-        """Moves on. The view must hold what comes next to be judged, so the revision is pinned."""
-        if tail.revision != self.tail.revision:
-            pin = ExitStack()
-            pin.enter_context(self._registry.pins.hold(tail.revision))
-            self._pin.close()
-            self._pin = pin
-        self.tail = tail
 
     def _skip(self) -> None:
         """Passes over what cannot be read, or judged: who needs it will find out itself."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 from hyper_registry.model.errors import NotServing, RevisionCompacted
 from hyper_registry.model.revision import Position
@@ -13,6 +12,7 @@ from hyper_registry.watch import wire
 from hyper_registry.watch.frames import Frame
 from hyper_registry.watch.group import Group
 from hyper_registry.watch.matching import Question
+from hyper_registry.watch.pulled import Pulled
 from hyper_registry.watch.snapshot import Snapshot
 
 _FAR = Position(1 << 62)
@@ -65,7 +65,7 @@ class Start:
     resets: bool = False
 
 
-class Watch:
+class Watch(Pulled):
     """Iterates over serialised WatchResponses; to be closed when it is no longer wanted.
 
     One task at a time may iterate, and may be cancelled: what it would have been given comes next.
@@ -81,6 +81,7 @@ class Watch:
         start: Start,
         bookmark_seconds: float,
     ) -> None:
+        super().__init__(bookmark_seconds)
         self._hub = hub
         self._group = group
         self._position = start.position or _FAR
@@ -88,26 +89,7 @@ class Watch:
         self._time = start.time
         self._snapshot = start.snapshot
         self._resets = start.resets
-        self._interval = bookmark_seconds
-        self._loop = asyncio.get_running_loop()
-        self._sent_at = self._loop.time()
         self._has_run = False
-        self._waker: asyncio.Future[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
-    def __aiter__(self) -> Self:
-        return self
 
     async def __anext__(self) -> bytes:
         try:
@@ -151,17 +133,10 @@ class Watch:
     async def aclose(self) -> None:
         """Leaves. A second time it does nothing."""
         self._hub.leave(self, self._group)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        await super().aclose()
         if self._snapshot is not None:
             snapshot, self._snapshot = self._snapshot, None
             await snapshot.aclose()
-
-    def wake(self) -> None:
-        """Ends a wait, if there is one."""
-        if self._waker is not None and not self._waker.done():
-            self._waker.set_result(None)
 
     def lag(self, revision: int) -> int:
         """How many revisions of the log, up to this one, are not dealt with yet."""
@@ -212,9 +187,6 @@ class Watch:
             return None
         return self._sent(self._hub.trailer(revision) + wire.BOOKMARK)
 
-    def _is_due(self) -> bool:
-        return self._loop.time() >= self._sent_at + self._interval
-
     def _sent(self, message: bytes) -> bytes:
         self._sent_at = self._loop.time()
         return message
@@ -222,25 +194,4 @@ class Watch:
     async def _wait(self) -> None:
         """Waits until the group has an event or a bookmark is due."""
         self._has_run = False
-        self._waker = self._loop.create_future()
-        self._group.waiting[self] = None
-        if self._timer is None:
-            self._timer = self._loop.call_at(self._sent_at + self._interval, self._on_timer)
-        try:
-            await self._waker
-        finally:
-            self._waker = None
-            self._group.waiting.pop(self, None)
-
-    def _on_timer(self) -> None:
-        """Wakes the watch if nothing was sent for long enough, and waits on if something was.
-
-        So a busy stream starts one timer an interval, and not one a message.
-        """
-        self._timer = None
-        if self._waker is None:
-            return  # it is not idle; the next wait starts a timer
-        if self._is_due():
-            self.wake()
-        else:
-            self._timer = self._loop.call_at(self._sent_at + self._interval, self._on_timer)
+        await self._wait_in(self._group.waiting)

@@ -150,9 +150,9 @@ def test_entity_tags() -> None:
     """Weak and strong ones name a revision, and there may be several to match."""
     assert expected_revision('"42"', "/x") == expected_revision('W/"42"', "/x") == "42"
     assert expected_revision("*", "/x") == ""
-    assert is_match('"1", W/"42"', '"42"')
-    assert is_match("*", '"42"')
-    assert not is_match('"1"', '"42"')
+    assert is_match('"1", W/"42"', '"42"', "if-none-match")
+    assert is_match("*", '"42"', "if-none-match")
+    assert not is_match('"1"', '"42"', "if-none-match")
     for wrong in ("42", "", '"42', '"1", x', '"1", "2"'):
         with pytest.raises(errors.InvalidArgument):
             expected_revision(wrong, "/x")

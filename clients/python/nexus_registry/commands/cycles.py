@@ -6,12 +6,15 @@ from typing import Any
 
 import click
 
-from nexus_registry.arguments import LIST, flat, read_of, read_options
-from nexus_registry.completion import (
-    complete_entity,
-    complete_entity_type,
-    complete_relationship_type,
+from nexus_registry.arguments import (
+    entity_types_option,
+    filter_option,
+    flat,
+    read_of,
+    read_options,
+    types_option,
 )
+from nexus_registry.completion import complete_entity
 from nexus_registry.program import command as make_command
 from nexus_registry.rendering.chains import Chains, cut_short
 from nexus_registry.rendering.words import counted, entity_name
@@ -45,31 +48,9 @@ from ose.registry.jsonform import to_dict
     metavar="N",
     help="Show this many circles of each group at most, the shortest first.",
 )
-@click.option(
-    "--type",
-    "types",
-    type=LIST,
-    multiple=True,
-    metavar="TYPE",
-    shell_complete=complete_relationship_type,
-    help="The relationships to walk. Default: depends_on,requires.",
-)
-@click.option(
-    "--entity-type",
-    "entity_types",
-    type=LIST,
-    multiple=True,
-    metavar="TYPE",
-    shell_complete=complete_entity_type,
-    help="Only entities of these types.",
-)
-@click.option(
-    "--filter",
-    "condition",
-    metavar="EXPR",
-    default="",
-    help="Only entities that this filter means.",
-)
+@types_option("The relationships to walk. Default: depends_on,requires.")
+@entity_types_option("Only entities of these types.")
+@filter_option("Only entities that")
 @click.option("--ids", is_flag=True, help="Show ids instead of names.")
 @read_options
 @pass_session
@@ -88,7 +69,7 @@ def command(session: Session, entity: str | None, ids: bool, **values: Any) -> N
         cycles_per_group=values["count"],
         types=flat(values["types"]),
         entity_types=flat(values["entity_types"]),
-        filter=values["condition"],
+        filter=values["filter"],
         **read,
     )
     if not session.as_table:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nexus_registry.arguments import (
-    LIST,
     POINT,
     Point,
     entity_argument,
+    entity_types_option,
     filter_option,
     read_of,
+    types_option,
 )
 from nexus_registry.commands.questions import question_of, question_options, walk_of
-from nexus_registry.completion import complete_entity_type, complete_relationship_type
 from nexus_registry.failures import NOT_FOUND, Failure
 from nexus_registry.program import command as make_command
 from nexus_registry.rendering.differences import change_lines, counts_of, field_form, field_lines
@@ -58,24 +58,8 @@ _OF_THE_GRAPH = ("depth", "direction", "types", "entity_types", "filter")
 )
 @click.option("--graph", is_flag=True, help="Compare the surroundings.")
 @question_options
-@click.option(
-    "--type",
-    "types",
-    type=LIST,
-    multiple=True,
-    metavar="TYPE",
-    help="The relationships to walk. Default: depends_on,requires; all for --graph.",
-    shell_complete=complete_relationship_type,
-)
-@click.option(
-    "--entity-type",
-    "entity_types",
-    type=LIST,
-    multiple=True,
-    metavar="TYPE",
-    help="Enter only entities of these types.",
-    shell_complete=complete_entity_type,
-)
+@types_option("The relationships to walk. Default: depends_on,requires; all for --graph.")
+@entity_types_option("Enter only entities of these types.")
 @filter_option("Enter only entities that")
 @pass_session
 def command(

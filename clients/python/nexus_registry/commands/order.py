@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-import click
-
-from nexus_registry.arguments import LIST, entity_argument, flat, read_of, read_options
-from nexus_registry.completion import complete_entity_type, complete_relationship_type
+from nexus_registry.arguments import (
+    entity_argument,
+    entity_types_option,
+    filter_option,
+    flat,
+    read_of,
+    read_options,
+    types_option,
+)
 from nexus_registry.program import command as make_command
 from nexus_registry.rendering.output import Cell, Row
 from nexus_registry.rendering.words import counted, health_of, health_style
@@ -31,31 +36,9 @@ _COLUMNS: Final = ("STAGE", "TYPE", "NAME", "VERSION", "HEALTH", "CIRCLE", "ID")
     """,
 )
 @entity_argument()
-@click.option(
-    "--type",
-    "types",
-    type=LIST,
-    multiple=True,
-    metavar="TYPE",
-    shell_complete=complete_relationship_type,
-    help="The relationships to walk. Default: depends_on,requires.",
-)
-@click.option(
-    "--entity-type",
-    "entity_types",
-    type=LIST,
-    multiple=True,
-    metavar="TYPE",
-    shell_complete=complete_entity_type,
-    help="Only what is needed of these types.",
-)
-@click.option(
-    "--filter",
-    "condition",
-    metavar="EXPR",
-    default="",
-    help="Only what is needed that this filter means.",
-)
+@types_option("The relationships to walk. Default: depends_on,requires.")
+@entity_types_option("Only what is needed of these types.")
+@filter_option("Only what is needed that")
 @read_options
 @pass_session
 def command(session: Session, entity: str, **values: Any) -> None:
@@ -71,7 +54,7 @@ def command(session: Session, entity: str, **values: Any) -> None:
         root.id,
         types=flat(values["types"]),
         entity_types=flat(values["entity_types"]),
-        filter=values["condition"],
+        filter=values["filter"],
         **read,
     )
     if not session.as_table:

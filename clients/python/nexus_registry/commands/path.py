@@ -6,8 +6,15 @@ from typing import Any
 
 import click
 
-from nexus_registry.arguments import LIST, entity_argument, flat, read_of, read_options
-from nexus_registry.completion import complete_entity_type, complete_relationship_type
+from nexus_registry.arguments import (
+    entity_argument,
+    entity_types_option,
+    filter_option,
+    flat,
+    read_of,
+    read_options,
+    types_option,
+)
 from nexus_registry.program import command as make_command
 from nexus_registry.rendering.chains import Chains, cut_short
 from nexus_registry.rendering.words import counted, entity_name
@@ -48,15 +55,7 @@ from ose.registry.jsonform import to_dict
     metavar="N",
     help="No path with more relationships. With a large limit: every path up to that length.",
 )
-@click.option(
-    "--type",
-    "types",
-    type=LIST,
-    multiple=True,
-    metavar="TYPE",
-    shell_complete=complete_relationship_type,
-    help="The relationships to walk. Default: all.",
-)
+@types_option("The relationships to walk. Default: all.")
 @click.option(
     "--direction",
     type=click.Choice(["out", "in", "both"]),
@@ -64,22 +63,8 @@ from ose.registry.jsonform import to_dict
     show_default=True,
     help="Which way to walk: from source to target, against it, or either.",
 )
-@click.option(
-    "--entity-type",
-    "entity_types",
-    type=LIST,
-    multiple=True,
-    metavar="TYPE",
-    shell_complete=complete_entity_type,
-    help="Pass only through entities of these types.",
-)
-@click.option(
-    "--filter",
-    "condition",
-    metavar="EXPR",
-    default="",
-    help="Pass only through entities that this filter means.",
-)
+@entity_types_option("Pass only through entities of these types.")
+@filter_option("Pass only through entities that")
 @click.option("--ids", is_flag=True, help="Show ids instead of names.")
 @read_options
 @pass_session
@@ -104,7 +89,7 @@ def command(session: Session, ids: bool, **values: Any) -> None:
         types=flat(values["types"]),
         direction=Direction.Value(f"DIRECTION_{values['direction'].upper()}"),
         entity_types=flat(values["entity_types"]),
-        filter=values["condition"],
+        filter=values["filter"],
         **read,
     )
     if not session.as_table:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import click
 
-from nexus_registry.arguments import FILTER, LIST, flat
-from nexus_registry.completion import complete_entity_type
+from nexus_registry.arguments import entity_types_option, filter_option, flat
 from nexus_registry.program import command as make_command
 from nexus_registry.rendering.matches import MATCH_COLUMNS, match_rows
 from nexus_registry.rendering.words import counted
@@ -25,23 +24,8 @@ from ose.registry.v1.search_service_pb2 import SearchEntitiesResponse
     """,
 )
 @click.argument("query", nargs=-1, required=True, metavar="QUERY...")
-@click.option(
-    "--type",
-    "types",
-    type=LIST,
-    multiple=True,
-    metavar="TYPE",
-    shell_complete=complete_entity_type,
-    help="Only entities of these types.",
-)
-@click.option(
-    "--filter",
-    "condition",
-    type=FILTER,
-    metavar="EXPR",
-    default="",
-    help="Only what this filter means.",
-)
+@entity_types_option("Only entities of these types.", "--type")
+@filter_option("Only what")
 @click.option(
     "--limit",
     type=click.IntRange(1, 1000),
@@ -72,8 +56,8 @@ from ose.registry.v1.search_service_pb2 import SearchEntitiesResponse
 def command(
     session: Session,
     query: tuple[str, ...],
-    types: tuple[tuple[str, ...], ...],
-    condition: str,
+    entity_types: tuple[tuple[str, ...], ...],
+    filter: str,  # noqa: A002 - the option's name
     limit: int,
     offset: int,
     min_revision: int | None,
@@ -90,8 +74,8 @@ def command(
         raise click.UsageError("--explain goes with -o json or -o yaml")
     found = session.client.search(
         " ".join(query),
-        entity_types=flat(types),
-        filter=condition,
+        entity_types=flat(entity_types),
+        filter=filter,
         limit=limit,
         offset=offset,
         min_revision=min_revision or 0,

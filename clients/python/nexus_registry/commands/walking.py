@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import click
 
-from nexus_registry.arguments import LIST, filter_option, flat, read_of, read_options
-from nexus_registry.completion import complete_entity_type, complete_relationship_type
+from nexus_registry.arguments import (
+    entity_types_option,
+    filter_option,
+    flat,
+    read_of,
+    read_options,
+    types_option,
+)
 from nexus_registry.rendering.graphs import TreeStyle, graph_form, incompleteness, tree_lines
 from nexus_registry.rendering.words import counted
 
@@ -34,24 +40,8 @@ def walk_options(*, default_types: str, default_depth: str) -> Callable[[F], F]:
                     metavar="N",
                     help=f"How many steps to go at most. Default: {default_depth}.",
                 ),
-                click.option(
-                    "--type",
-                    "types",
-                    type=LIST,
-                    multiple=True,
-                    metavar="TYPE",
-                    help=f"The relationships to walk. Default: {default_types}.",
-                    shell_complete=complete_relationship_type,
-                ),
-                click.option(
-                    "--entity-type",
-                    "entity_types",
-                    type=LIST,
-                    multiple=True,
-                    metavar="TYPE",
-                    help="Enter only entities of these types.",
-                    shell_complete=complete_entity_type,
-                ),
+                types_option(f"The relationships to walk. Default: {default_types}."),
+                entity_types_option("Enter only entities of these types."),
                 filter_option("Enter only entities that"),
                 click.option(
                     "--node-limit",

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nexus_registry.arguments import LIST, POINT, FilterType, filter_option, flat
+from nexus_registry.arguments import (
+    LIST,
+    POINT,
+    FilterType,
+    entity_types_option,
+    filter_option,
+    flat,
+    types_option,
+)
 from nexus_registry.commands.following import end_if_unread, follow_answer
 from nexus_registry.commands.questions import question_options
 from nexus_registry.completion import complete_entity
@@ -35,14 +43,7 @@ if TYPE_CHECKING:
     nexus-registry watch --graph my-plugin --deps --depth 2 --previous
     """,
 )
-@click.option(
-    "--entity-type",
-    "entity_types",
-    type=LIST,
-    multiple=True,
-    metavar="TYPE",
-    help="Follow entities of these types.",
-)
+@entity_types_option("Follow entities of these types.")
 @click.option(
     "-l",
     "--label",
@@ -60,14 +61,7 @@ if TYPE_CHECKING:
     metavar="ID",
     help="Follow the entities with these ids.",
 )
-@click.option(
-    "--type",
-    "types",
-    type=LIST,
-    multiple=True,
-    metavar="TYPE",
-    help="Follow relationships of these types.",
-)
+@types_option("Follow relationships of these types.")
 @click.option(
     "--of",
     "ends",

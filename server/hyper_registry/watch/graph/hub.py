@@ -15,24 +15,21 @@ from collections.abc import AsyncGenerator
 from contextlib import ExitStack
 from typing import Protocol
 
-import structlog
-
 from hyper_registry.model.errors import (
     EntityNotFound,
     NotServing,
-    RevisionCompacted,
     TooManyStreams,
-    Unavailable,
 )
 from hyper_registry.model.revision import Position
 from hyper_registry.query.tokens import History, ResumeToken, open_resume
 from hyper_registry.query.traversal import GraphQuestion
 from hyper_registry.registry.feed import Feed
+from hyper_registry.watch.following import Follower
 from hyper_registry.watch.graph.group import Group, Sources
 from hyper_registry.watch.graph.request import Plan, read_request
 from hyper_registry.watch.graph.stream import GraphWatch
 from hyper_registry.watch.graph.touch import Touch, touch_of
-from hyper_registry.watch.log import Block, read_block
+from hyper_registry.watch.log import Block
 from hyper_registry.watch.resuming import reach
 from hyper_registry.watch.seats import Seats
 from ose.registry.v1.graph_service_pb2 import WatchGraphRequest
@@ -46,10 +43,7 @@ _SLICE_SECONDS = 0.003
 # Of the time, so much at most is spent on finding out whom the log touches.
 _SHARE = 0.2
 _LONGEST_PAUSE_SECONDS = 0.1
-_RETRY_SECONDS = 0.2
 _TIDY_SECONDS = 1.0
-
-_log = structlog.get_logger(__name__)
 
 
 class Registry(History, Protocol):
@@ -60,19 +54,18 @@ class Registry(History, Protocol):
         """The log."""
 
 
-class GraphHub:
+class GraphHub(Follower):
     """All graph watches of one registry. `start` before anything else, `aclose` at the end."""
 
     def __init__(self, registry: Registry, seats: Seats, cache_bytes: int = CACHE_BYTES) -> None:
+        super().__init__(registry.feed, registry.pins)
         self.sources = Sources(registry, cache_bytes)
         self.is_closed = False
         self._registry = registry
         self._seats = seats
-        self._position = Position(-1)
         self._groups: dict[str, Group] = {}
         self._watches: dict[GraphWatch, None] = {}
         self._numbers = 0
-        self._pin = ExitStack()
         self._moved: asyncio.Future[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -209,32 +202,16 @@ class GraphHub:
             await asyncio.shield(self._moved)
 
     async def _run(self) -> None:
-        feed = self._registry.feed
-        while True:
-            try:
-                await feed.beyond(self._position.revision)
-                if not self._groups:
-                    self._move(Position(feed.revision))
-                else:
-                    block = await read_block(feed, self._position)
-                    if block is not None:
-                        await self._dispatch(block)
-                # A read from memory does not suspend, and watchers want their turn.
-                await asyncio.sleep(0)
-            except NotServing:
-                break
-            except Unavailable as error:
-                _log.warning("graph_watch_log_unavailable", error=error.message)
-                await asyncio.sleep(_RETRY_SECONDS)
-            except RevisionCompacted:
-                self._skip()
-            except Exception:  # noqa: BLE001 - a bug must not end all watches
-                _log.exception("graph_watch_dispatch_failed", position=self._position)
-                self._skip()
+        await self._follow()
         self.sources.is_draining = True
         self._tell_moved()
         for group in [*self._groups.values()]:
             group.wake()
+
+    async def _pace(self) -> None:
+        """Goes to the end of the log if nobody asks what is on the way."""
+        if not self._groups:
+            self._move(Position(self._registry.feed.revision))
 
     async def _dispatch(self, block: Block) -> None:
         """Tells each group what the block touches, and moves on."""
@@ -256,15 +233,9 @@ class GraphHub:
                 await asyncio.sleep(0)
                 until = time.perf_counter() + _SLICE_SECONDS
 
-    def _move(self, position: Position) -> None:
-        """Moves on. What comes next is judged by the view, so the revision is pinned."""
-        if position.revision != self._position.revision:
-            pin = ExitStack()
-            pin.enter_context(self._registry.pins.hold(position.revision))
-            self._pin.close()
-            self._pin = pin
-        self._position = position
-        self.sources.tail = position.revision
+    def _move(self, tail: Position) -> None:
+        super()._move(tail)
+        self.sources.tail = tail.revision
         self._tell_moved()
 
     def _tell_moved(self) -> None:

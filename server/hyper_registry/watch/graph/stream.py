@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import suppress
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 from hyper_registry.model.errors import NotServing, RevisionCompacted
 from hyper_registry.query.answers import fitting
@@ -13,6 +11,7 @@ from hyper_registry.query.records import gather
 from hyper_registry.registry.pins import Holding
 from hyper_registry.watch.graph import wire
 from hyper_registry.watch.graph.group import HOLD_SECONDS, PART_BYTES, Group, Sources
+from hyper_registry.watch.pulled import Pulled
 
 
 class Hub(Protocol):
@@ -31,7 +30,7 @@ class Hub(Protocol):
         """Forgets a watch."""
 
 
-class GraphWatch:
+class GraphWatch(Pulled):
     """Iterates over serialised WatchGraphResponses; to be closed when it is no longer wanted.
 
     One task at a time may iterate. Iteration never ends by itself; it raises NotServing when the
@@ -51,16 +50,14 @@ class GraphWatch:
         with_previous: bool,
         is_resumed: bool,
     ) -> None:
+        super().__init__(bookmark_seconds)
         self.revision = revision
         # The one that the receiver knows of.
         self._told = revision
         self._hub = hub
         self._group = group
         self._history = hub.sources.history
-        self._interval = bookmark_seconds
         self._with_previous = with_previous
-        self._loop = asyncio.get_running_loop()
-        self._sent_at = self._loop.time()
         self._has_news = is_resumed
         # The place in the answer that is being sent; None when it has been.
         self._place: tuple[int, int] | None = None if is_resumed else (0, 0)
@@ -69,22 +66,6 @@ class GraphWatch:
         self._holding = Holding(self._history.pins, HOLD_SECONDS)
         with suppress(RevisionCompacted):
             self._hold()
-        self._waker: asyncio.Future[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
-    def __aiter__(self) -> Self:
-        return self
 
     async def __anext__(self) -> bytes:
         while True:
@@ -99,15 +80,8 @@ class GraphWatch:
     async def aclose(self) -> None:
         """Leaves. A second time it does nothing."""
         self._hub.leave(self, self._group)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        await super().aclose()
         self._holding.close()
-
-    def wake(self) -> None:
-        """Ends a wait, if there is one."""
-        if self._waker is not None and not self._waker.done():
-            self._waker.set_result(None)
 
     def keep(self, first: int, last: int) -> None:
         """Keeps the answer of these revisions readable, if it has that."""
@@ -198,34 +172,14 @@ class GraphWatch:
         self._told = self.revision
         return self._hub.token(self.revision, self._group.question.digest)
 
-    def _is_due(self) -> bool:
-        return self._loop.time() >= self._sent_at + self._interval
-
     async def _wait(self) -> None:
         """Waits until the group has another answer, or a bookmark is due."""
-        self._waker = self._loop.create_future()
-        self._group.waiting[self] = None
-        self._group.schedule()
         is_near = self._group.holds(self.revision)
         if is_near:
             self._holding.close()
-        if self._timer is None:
-            self._timer = self._loop.call_at(self._sent_at + self._interval, self._on_timer)
         try:
-            await self._waker
+            await self._wait_in(self._group.waiting, self._group.schedule)
         finally:
-            self._waker = None
-            self._group.waiting.pop(self, None)
             if is_near:
                 with suppress(RevisionCompacted):
                     self._hold()
-
-    def _on_timer(self) -> None:
-        """Wakes the watch if nothing was sent for long enough, and waits on if something was."""
-        self._timer = None
-        if self._waker is None:
-            return  # it is not idle; the next wait starts a timer
-        if self._is_due():
-            self.wake()
-        else:
-            self._timer = self._loop.call_at(self._sent_at + self._interval, self._on_timer)

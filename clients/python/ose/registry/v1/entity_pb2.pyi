@@ -144,7 +144,8 @@ class Entity(_message.Message):
     CREATE_REVISION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Optional. Immutable. The name that other resources use for it: 1 to 255 characters, none of
-    `/ % ? # ,`, white space or control characters. A UUIDv7 is made when it is left out.
+    `/ % ? # ,`, white space or control characters, and neither `.` nor `..`. A UUIDv7 is made when
+    it is left out.
     """
     type: _builtins.str
     """Required. Immutable. `plugin`, `service`, `feature`, `mesh_node` or a type of the user's own: 1
