@@ -9,7 +9,7 @@ import orjson
 
 from hyper_registry.model.errors import StoreUnavailable
 from hyper_registry.model.revision import Change, Commit, Head, chain
-from hyper_registry.store.base import Batch
+from hyper_registry.store.base import Batch, LoggedChange, LogQuestion
 
 
 def labels_json(labels: Mapping[str, str]) -> str:
@@ -99,6 +99,16 @@ def fitting(changes: Iterable[tuple[int, int]], max_changes: int, max_bytes: int
             return whole or count
         count += 1
     return count
+
+
+def is_meant(found: LoggedChange, question: LogQuestion) -> bool:
+    """Whether the conditions of a question hold for a change; where it is does not matter."""
+    header, method = found.header, question.method
+    return (
+        question.id in ("", found.change.id)
+        and question.actor in ("", header.actor)
+        and (method in ("", header.method) or header.method.endswith(f"/{method}"))
+    )
 
 
 def with_changes(commit: Commit, changes: tuple[Change, ...]) -> Commit:
