@@ -15,8 +15,12 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from nexus_registry.commands.plugins import discovering
 from nexus_registry.registering import Outcome, Registrar
+from nexus_registry.rendering.outcomes import Teller
+from nexus_registry.session import Session
 from ose.registry.client import RegistryClient, Unavailable
+from ose.registry.manifest import Change
 from tests.plugins.samples import manifest
 
 Run = Callable[..., Result]
@@ -240,3 +244,37 @@ def test_what_was_not_done_is_done_later(
         with pytest.raises(Unavailable):
             _said(registrar.drop(one))
     assert _said(registrar.drop(one)) == [("replaced", f"{tag}@1.0.0")]
+
+
+async def test_a_registry_that_is_away_for_a_while(
+    registrar: Registrar,
+    address: str,
+    tag: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A follower says so once, tries again, and takes in everything."""
+    monkeypatch.setattr(discovering, "_AGAIN_SECONDS", 0.01)
+    register, away = registrar.client.register_plugin, iter(range(3))
+
+    def sometimes(*args: Any, **options: Any) -> Any:
+        for _ in away:
+            raise Unavailable("it stops")
+        return register(*args, **options)
+
+    monkeypatch.setattr(registrar.client, "register_plugin", sometimes)
+    changes = [
+        Change(_put(tmp_path / f"{letter}.json", manifest(f"{tag}-{letter}"))) for letter in "ab"
+    ]
+    session = Session()
+    session.settings.server = address
+    await discovering._take(session, changes, registrar, Teller(session))
+    told = capsys.readouterr()
+    assert told.err.splitlines() == [
+        "the registry cannot be asked, trying again: it stops",
+        "the registry answers again; took in 2 changes",
+    ]
+    assert [line.split()[1] for line in told.out.splitlines()] == [
+        f"plugin/{tag}-a@1.0.0", f"plugin/{tag}-b@1.0.0",
+    ]  # fmt: skip

@@ -195,3 +195,43 @@ async def test_rules_are_kept_over_a_restart(tmp_path_factory: pytest.TempPathFa
         await create(running.stubs, rule())
     async with serving(database) as running:
         assert await classified(running.stubs, "qiskit") == ("quantum-computing", 0.95)
+
+
+async def test_rules_of_a_file(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Its features are created, its rules count and cannot be deleted, and mistakes are named."""
+    from hyper_registry.config import ConfigError
+    from tests.support.servers import serving
+
+    file = tmp_path_factory.mktemp("rules") / "feature_registry.yaml"
+    file.write_text(
+        "features:\n- {id: iot-edge, name: IoT & Edge, icon: '📡', tags: [mqtt]}\n"
+        "classification_rules:\n"
+        '- {id: iot, match: ".*(iot|sensor|mqtt|edge).*", feature: iot-edge, confidence: 0.9}\n'
+        '- {match: ".*(quantum|qiskit|cirq).*", feature: quantum-computing, confidence: 0.95}\n',
+        encoding="utf-8",
+    )
+    async with serving(feature_registry=str(file)) as running:
+        listed = await running.stubs.features.ListFeatures(ListFeaturesRequest())
+        assert [(one.id, one.name) for one in listed.features[8:]] == [
+            ("iot-edge", "IoT & Edge"), ("quantum-computing", "quantum-computing"),
+        ]  # fmt: skip
+        assert await classified(running.stubs, "mqtt-bridge") == ("iot-edge", 0.9)
+        await refused(
+            running.stubs.features.DeleteRule(DeleteRuleRequest(id="iot")),
+            CODE.FAILED_PRECONDITION,
+            "BUILT_IN",
+            id="iot",
+        )
+    file.write_text("classification_rules:\n- {match: '(', feature: x, confidence: 9}\n")
+    with pytest.raises(ConfigError, match=r"feature_registry.yaml:2:.*confidence"):
+        async with serving(feature_registry=str(file)):
+            pass
+
+
+async def test_rules_that_are_too_many_together_are_refused(
+    registry: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rule is not taken if all of them could not be applied with it."""
+    monkeypatch.setattr("hyper_registry.plugins.classification.rules.MAX_RULES", 1)
+    await create(registry.stubs, rule())
+    await refused(create(registry.stubs, rule()), CODE.INVALID_ARGUMENT, "LIMIT_EXCEEDED")

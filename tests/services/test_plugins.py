@@ -226,7 +226,9 @@ async def test_only_plugins_are_plugins(stubs: Stubs) -> None:
     for call in (
         stubs.plugins.GetPlugin(GetPluginRequest(id="a")),
         stubs.plugins.UnregisterPlugin(UnregisterPluginRequest(id="a")),
-        stubs.plugins.UpdatePluginStatus(UpdatePluginStatusRequest(id="a", status=1)),
+        stubs.plugins.UpdatePluginStatus(
+            UpdatePluginStatusRequest(id="a", status=STATUS.ENTITY_STATUS_ACTIVE)
+        ),
     ):
         await refused(call, CODE.NOT_FOUND, "ENTITY_NOT_FOUND", id="a")
 

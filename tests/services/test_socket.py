@@ -270,10 +270,11 @@ async def test_pages_of_strangers_are_refused(
     Who may not is no error of the server's: its log stays silent.
     """
     port = registry.server.http_port
-    with pytest.raises(websockets.InvalidStatus) as refused:
-        async with opened(registry, origin="https://evil.example"):
-            pass
-    assert refused.value.response.status_code == 403
+    for stranger in ("https://evil.example", "http://["):
+        with pytest.raises(websockets.InvalidStatus) as refused:
+            async with opened(registry, origin=stranger):
+                pass
+        assert refused.value.response.status_code == 403
     assert "handshake" not in caplog.text
     async with connect(
         registry, "?bookmark_interval=0.1s", origin=f"http://127.0.0.1:{port}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -110,6 +111,9 @@ class FeatureService:
         """Creates a rule."""
         parsing.required("rule", request)
         rule = self._new_rule("rule", request.rule)
+        await self._current(0, call)
+        # Whether all of them can still be applied together.
+        await asyncio.to_thread(with_rules, [*self._classifying.rules(), rule])
 
         def compose(view: View) -> Iterator[Mutation]:
             return reclassifying.create(view, rule)

@@ -1,8 +1,8 @@
-"""Which web pages may make requests that change something.
+"""Which web pages may make requests that change something, and follow what changes.
 
 Browsers keep a page from reading what another origin answers, not from sending it requests: one
-with a body of no named kind goes out at once. A registry on a loopback address trusts everything
-that reaches it, so a page from anywhere could write to it.
+with a body of no named kind goes out at once, and so does a WebSocket's. A registry on a loopback
+address trusts everything that reaches it, so a page from anywhere could write to it.
 """
 
 from __future__ import annotations

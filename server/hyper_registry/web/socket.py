@@ -24,7 +24,6 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final, cast
-from urllib.parse import urlsplit
 
 import orjson
 from starlette.responses import Response
@@ -42,6 +41,7 @@ from hyper_registry.transcoding.bridge import Bridge, Pipe
 from hyper_registry.transcoding.offloading import LARGE_BYTES, in_thread_if
 from hyper_registry.transcoding.replies import Header, failure, refusal
 from hyper_registry.transcoding.requests import RequestReader
+from hyper_registry.web.origins import Origins
 from ose.registry.jsonform import JsonObject, enum_name, to_dict
 from ose.registry.v1.watch_service_pb2 import Event, EventType, WatchRequest, WatchResponse
 
@@ -75,7 +75,7 @@ class EventSocket:
         self._reader = RequestReader(watch)
         self._bridge = bridge
         self._door = door
-        self._origins = frozenset(origins)
+        self._origins = Origins(origins)
         self.connections = 0
 
     def route(self) -> WebSocketRoute:
@@ -93,7 +93,7 @@ class EventSocket:
         """Serves a connection; answers how that ended, by the name of its gRPC code."""
         try:
             require(self._door.ready)
-            if not self._is_welcome(socket):
+            if not self._origins.are_welcome(dict(socket.scope["headers"])):
                 await socket.send_denial_response(Response("this origin is not allowed\n", 403))
                 return "PERMISSION_DENIED"
             request = cast("WatchRequest", self._reader.read((), socket.scope["query_string"], b""))
@@ -106,13 +106,6 @@ class EventSocket:
             return await self._follow(socket, request, call)
         finally:
             self.connections -= 1
-
-    def _is_welcome(self, socket: WebSocket) -> bool:
-        """Whether it is a page of this server, one of an origin that is allowed, or no page."""
-        origin = socket.headers.get("origin")
-        if origin is None or "*" in self._origins or origin in self._origins:
-            return True
-        return urlsplit(origin).netloc == socket.headers.get("host")
 
     async def _follow(self, socket: WebSocket, request: WatchRequest, call: Call) -> str:
         wants_previous = request.include_previous
