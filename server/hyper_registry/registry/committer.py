@@ -171,7 +171,7 @@ class Committer:
         queue = self._bulk if request.bulk else self._interactive
         if len(queue) >= MAX_QUEUE:
             raise TooManyStreams("max_queued_writes", MAX_QUEUE)
-        if False:
+        if self._waiting_bytes[request.bulk] + request.size > MAX_QUEUE_BYTES:
             raise TooManyStreams("max_queued_bytes", MAX_QUEUE_BYTES)
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         waiting = _Waiting(request, answer, self._observer.asked())
