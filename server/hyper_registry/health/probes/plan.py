@@ -22,12 +22,13 @@ MIN_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS = 1.0, 24 * 3600.0
 """How often a service is probed; `timeout` is at most the interval, and at most a minute."""
 
 _MIN_TIMEOUT_SECONDS, _MAX_TIMEOUT_SECONDS = 0.01, 60.0
-_INTERVAL_SECONDS, _TIMEOUT_SECONDS = 10.0, 2.0
 _MOST_IN_A_ROW = 100
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)(ms|s|m|h)")
 _HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
 _PATH = re.compile(r"/[!-\"$-~]{0,2047}")
+_STATUS_RANGE = re.compile(r"([1-5][0-9]{2})-([1-5][0-9]{2})")
+_STATUSES = "a list of HTTP status codes, or ranges of them such as 200-299"
 _OF_TYPE = {HTTP: {"path", "expected_status"}, TCP: set[str](), GRPC: {"service"}}
 _KEYS = (
     "type", "host", "port", "path", "service", "interval", "timeout", "healthy_threshold",
@@ -48,8 +49,8 @@ class Plan:
     port: int
     path: str = "/"
     service: str = ""
-    interval: float = _INTERVAL_SECONDS
-    timeout: float = _TIMEOUT_SECONDS
+    interval: float = 10.0
+    timeout: float = 2.0
     healthy_threshold: int = 2
     unhealthy_threshold: int = 3
     expected_status: frozenset[int] = frozenset(range(200, 300))
@@ -103,8 +104,8 @@ class _Reading:
     def plan(self) -> Plan | Malformed:
         type_ = self._read("type", None, _type)
         self._mistakes += self._strangers(type_)
-        interval = self._read("interval", _INTERVAL_SECONDS, _interval)
-        timeout = self._read("timeout", min(_TIMEOUT_SECONDS, interval or 1), _timeout)
+        interval = self._read("interval", "10s", _interval)
+        timeout = self._read("timeout", "2s", _timeout)
         values = {
             "type": type_,
             "host": self._read("host", self._mesh.get("host", self._name), _host),
@@ -118,7 +119,9 @@ class _Reading:
             "expected_status": self._read("expected_status", ["200-299"], _statuses),
         }
         if interval and timeout and timeout > interval:
-            self._mistakes.append("metadata.probe.timeout: at most the interval")
+            if "timeout" in self._said:
+                self._mistakes.append("metadata.probe.timeout: at most the interval")
+            values["timeout"] = interval
         return Malformed(tuple(self._mistakes)) if self._mistakes else Plan(**values)
 
     def _read(self, key: str, default: Any, parse: Callable[[Any], Any]) -> Any:
@@ -205,8 +208,6 @@ def _timeout(value: Any) -> float:
 
 
 def _duration(value: Any, least: float, most: float, expected: str) -> float:
-    if isinstance(value, float):
-        return value  # the default
     found = _DURATION.fullmatch(value) if isinstance(value, str) else None
     seconds = float(found[1]) * _UNITS[found[2]] if found else -1.0
     if not least <= seconds <= most:
@@ -220,17 +221,19 @@ def _statuses(value: Any) -> frozenset[int]:
     raise _Mistake(_STATUSES)
 
 
-_STATUSES = "a list of HTTP status codes, or ranges of them such as 200-299"
-
-
 def _range(value: Any) -> range:
-    first, last = value, value
     if isinstance(value, str):
-        low, _, high = value.partition("-")
-        if not (low.isdecimal() and high.isdecimal()):
-            raise _Mistake(_STATUSES)
-        first, last = int(low), int(high)
+        found = _STATUS_RANGE.fullmatch(value)
+        low, high = (int(found[1]), int(found[2])) if found else (1, 0)
+    else:
+        low = high = _status(value)
+    if low > high:
+        raise _Mistake(_STATUSES)
+    return range(low, high + 1)
+
+
+def _status(value: Any) -> int:
     try:
-        return range(_whole(first, 100, 599), _whole(last, 100, 599) + 1)
+        return _whole(value, 100, 599)
     except _Mistake:
         raise _Mistake(_STATUSES) from None
