@@ -10,7 +10,7 @@ import asyncio
 import os
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 import grpc
@@ -83,7 +83,7 @@ class _Fixed(httpcore.AsyncNetworkBackend):
 
     async def connect_tcp(
         self,
-        host: str,  # noqa: ARG002 - it has been resolved, and must not be again
+        host: str,
         port: int,
         timeout: float | None = None,
         local_address: str | None = None,
@@ -97,12 +97,12 @@ class _Fixed(httpcore.AsyncNetworkBackend):
 
 async def _ask_http(plan: Plan, address: Address) -> Finding:
     url = httpcore.URL(scheme="http", host=plan.host, port=plan.port, target=plan.path)
-    headers = {
-        "Host": plan.authority,
-        "User-Agent": _USER_AGENT,
-        "Accept": "*/*",
-        "Connection": "close",
-    }
+    headers = [
+        ("Host", plan.authority),
+        ("User-Agent", _USER_AGENT),
+        ("Accept", "*/*"),
+        ("Connection", "close"),
+    ]
     try:
         async with (
             httpcore.AsyncConnectionPool(network_backend=_Fixed(address)) as pool,
@@ -136,17 +136,16 @@ async def _ask_grpc(plan: Plan, address: Address) -> Finding:
         ("grpc.use_local_subchannel_pool", 1),
     ]
     async with grpc.aio.insecure_channel(f"{host}:{plan.port}", options=options) as channel:
-        check = health_pb2_grpc.HealthStub(channel).Check
+        stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
-            answer = await check(
-                health_pb2.HealthCheckRequest(service=plan.service), timeout=plan.timeout
-            )
+            request = health_pb2.HealthCheckRequest(service=plan.service)
+            answer = await stub.Check(request, timeout=plan.timeout)
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise TimeoutError from None
             return Finding(Outcome.FAILURE, f"gRPC status {error.code().name}")
     name = _STATUS.Name(answer.status) if answer.status in _STATUS.values() else "unknown to us"
-    is_good = answer.status == _STATUS.SERVING
+    is_good = answer.status == health_pb2.HealthCheckResponse.SERVING
     return Finding(Outcome.SUCCESS if is_good else Outcome.FAILURE, name)
 
 

@@ -23,6 +23,7 @@ MIN_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS = 1.0, 24 * 3600.0
 
 _MIN_TIMEOUT_SECONDS, _MAX_TIMEOUT_SECONDS = 0.01, 60.0
 _MOST_IN_A_ROW = 100
+_MOST_MISTAKES = 20
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)(ms|s|m|h)")
 _HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
@@ -69,7 +70,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """What says how to probe a service, and cannot be followed: every mistake."""
+    """What says how to probe a service, and cannot be followed: its mistakes, the first 20."""
 
     mistakes: tuple[str, ...]
 
@@ -85,11 +86,15 @@ def plan_of(entity: Entity) -> Plan | Malformed | None:
         return None
     if MESH not in fields:
         return Malformed(("metadata.probe is for mesh services, which have metadata.mesh",))
-    metadata = MessageToDict(entity.metadata)
-    said, mesh = metadata[PROBE], metadata[MESH]
+    mesh = fields[MESH].struct_value.fields
+    try:
+        said: Any = MessageToDict(fields[PROBE])
+        known = {key: MessageToDict(mesh[key]) for key in ("host", "port") if key in mesh}
+    except ValueError:
+        return Malformed(("metadata: a number that is not finite",))
     if not isinstance(said, dict):
         return Malformed(("metadata.probe: an object",))
-    return _Reading(said, mesh if isinstance(mesh, dict) else {}, entity.name).plan()
+    return _Reading(said, known, entity.name).plan()
 
 
 class _Reading:
@@ -122,7 +127,9 @@ class _Reading:
             if "timeout" in self._said:
                 self._mistakes.append("metadata.probe.timeout: at most the interval")
             values["timeout"] = interval
-        return Malformed(tuple(self._mistakes)) if self._mistakes else Plan(**values)
+        return (
+            Malformed(tuple(self._mistakes[:_MOST_MISTAKES])) if self._mistakes else Plan(**values)
+        )
 
     def _read(self, key: str, default: Any, parse: Callable[[Any], Any]) -> Any:
         try:

@@ -51,7 +51,7 @@ _JITTER = 0.1
 # A probe that took so much longer than it may says that nobody was there to see its end.
 _STANDSTILL_SECONDS = 2.0
 _MARK = PROBE.encode()
-_WELL = (Health.HEALTHY, Health.DEGRADED)
+_WELL = frozenset(map(int, (Health.HEALTHY, Health.DEGRADED)))
 
 _log = structlog.get_logger(__name__)
 
@@ -143,7 +143,7 @@ class Prober(Keeper):
         self._numbers = 0
         self._running: set[asyncio.Task[None]] = set()
         self._ticker: asyncio.Task[None] | None = None
-        self._outcomes: Counter[str] = Counter({outcome: 0 for outcome in Outcome})
+        self._outcomes: Counter[str] = Counter(dict.fromkeys(Outcome, 0))
 
     def start(self) -> None:
         """Begins to follow the log, and to probe."""
@@ -185,14 +185,16 @@ class Prober(Keeper):
 
     def _see(self, type_: str, change: Change) -> None:
         """Takes in a change; what is known of a service stays if its probe does."""
-        if change.after is None:
+        if change.after is None or _MARK not in change.after:
             self._drop(type_, change.id)
         else:
             self._take(change.after)
 
     def _take(self, record: bytes) -> None:
+        if _MARK not in record:
+            return
         entity = Message.FromString(record)
-        plan = plan_of(entity) if _MARK in record else None
+        plan = plan_of(entity)
         if plan is None:
             self._drop(entity.type, entity.id)
             return
@@ -214,7 +216,7 @@ class Prober(Keeper):
             # All that there are at a start do not come at once.
             self._await(service, self._steady() + plan.interval * self._chance())
 
-    def _drop(self, type_: str, entity_id: str) -> None:  # noqa: ARG002 - there is one type
+    def _drop(self, type_: str, entity_id: str) -> None:
         self._services.pop(entity_id, None)
 
     # Probing

@@ -57,14 +57,17 @@ class Resolver:
                 found = [ip_address(address) for address in self._lookup(host)]
             except OSError as wrong:
                 error = wrong
-            except ValueError:
-                # So is a name that cannot be encoded.
-                error = OSError(f"{host} is no name that can be looked up")
+            except Exception:  # noqa: BLE001 - whoever waits must be told
+                error = OSError(f"{host} cannot be looked up")
             # Raised if the loop has been closed: nobody waits any more.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(settle, found, error)
 
-        Thread(target=work, name="probe-lookup", daemon=True).start()
+        try:
+            Thread(target=work, name="probe-lookup", daemon=True).start()
+        except RuntimeError:
+            self._room.release()
+            raise OSError("no more threads can be had") from None
         return await answer
 
 
