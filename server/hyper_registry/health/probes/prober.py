@@ -263,7 +263,9 @@ class Prober(Keeper):
         except Exception:  # noqa: BLE001 - the next one may do better, and the others go on
             _log.exception("probe_broken", id=service.id)
         spread = 1 + _JITTER * (2 * self._chance() - 1)
-        self._await(service, max(self._steady(), began + plan.interval * spread))
+        due, now = began + plan.interval * spread, self._steady()
+        # What is late, as after a standstill, does not come all at once.
+        self._await(service, due if due > now else now + plan.interval * self._chance())
 
     async def _find(self, service: _Probed, plan: Plan) -> Finding:
         try:

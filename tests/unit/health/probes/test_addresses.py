@@ -104,6 +104,14 @@ def test_without_networks_nothing_is_allowed() -> None:
     assert "--probe-allow 169.254.0.0/16" in refusal
 
 
+def test_the_innermost_special_range_counts() -> None:
+    """Whoever names a special range has not named another one that lies within it."""
+    allowed = Allowed(["::/96"])
+    assert not allowed.refusal(ip_address("::10.0.0.1"))
+    assert allowed.refusal(ip_address("::1"))
+    assert allowed.refusal(ip_address("::"))
+
+
 def test_a_network_that_is_written_as_ipv6() -> None:
     """`::ffff:10.0.0.0/104` is 10.0.0.0/8."""
     allowed = Allowed(["::ffff:10.0.0.0/104"])

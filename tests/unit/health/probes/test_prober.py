@@ -297,8 +297,10 @@ async def test_the_first_address_that_is_allowed() -> None:
     addresses = ["169.254.169.254", "10.0.0.1", "127.0.0.1"]
     async with world(LOOPBACK, lookup=lambda _: addresses) as w, http_target() as target:
         await w.service("s", target.port, host="many.test")
-        await w.rounds()
+        # So often that a look-up that never ended would be missed.
+        await w.rounds(20)
         assert w.came_to() == ("healthy", "success")
+        assert w.prober.outcomes["success"] == 20
 
 
 async def test_a_name_without_an_address() -> None:
@@ -398,6 +400,21 @@ async def test_a_service_that_answers_may_be_degraded() -> None:
         assert (w.status().state, w.health()) == ("healthy", Health.DEGRADED)
 
 
+async def test_what_others_report_stays_until_the_next_change() -> None:
+    """A probe that says what it said before writes nothing, whatever was reported meanwhile."""
+    async with world(LOOPBACK) as w, http_target() as target:
+        await w.service("s", target.port)
+        await w.rounds()
+        await w.write(UpdateEntity(Entity("s", "", "", health=Health.UNHEALTHY), ("health",)))
+        await w.rounds(3)
+        assert (w.status().state, w.health()) == ("healthy", Health.UNHEALTHY)
+        target.answer = b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"
+        await w.rounds()
+        target.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+        await w.rounds()
+        assert (w.status().state, w.health()) == ("healthy", Health.HEALTHY)
+
+
 async def test_a_report_that_failed_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that cannot be written costs the report one interval, and is not lost."""
     async with world(LOOPBACK) as w:
@@ -459,13 +476,16 @@ async def test_what_is_gone_is_not_probed() -> None:
 
 
 async def test_a_service_that_goes_while_it_is_probed() -> None:
-    """Nothing is written of it, and nothing breaks."""
+    """Nothing is written of it, nor of one whose probe was taken away, and nothing breaks."""
     async with world(LOOPBACK) as w, http_target(b"", silent) as target:
-        await w.service("s", target.port, timeout="200ms")
+        await w.service("s", target.port, timeout="500ms")
+        await w.service("quiet", target.port, timeout="500ms")
         w.time += 10
         w.prober.tick()
-        await eventually(lambda: bool(target.requests))
-        await w.write(DeleteEntity("s"))
+        await eventually(lambda: len(target.requests) == 2)
+        await w.write(
+            DeleteEntity("s"), UpdateEntity(Entity("quiet", "", "", metadata=b""), ("metadata",))
+        )
         before = w.engine.view.visible
         await w.prober.idle()
         assert w.engine.view.visible == before
