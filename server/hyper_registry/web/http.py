@@ -35,7 +35,7 @@ class HttpServer:
             uvicorn.Config(
                 application, log_config=None, access_log=False, lifespan="off", http=Protocol,
                 ws="websockets-sansio", ws_max_size=_MAX_MESSAGE_BYTES,
-                server_header=False, timeout_graceful_shutdown=2,
+                server_header=False, proxy_headers=False, timeout_graceful_shutdown=2,
             ),
             self._started,
         )  # fmt: skip
