@@ -29,6 +29,10 @@ RELATIONSHIP_TAG = 0x12
 WEIGHT_TAG = RelationshipMessage.DESCRIPTOR.fields_by_name["weight"].number << 3 | 1
 """The byte before the 8 of a relationship's weight; what is before it in a record are texts."""
 
+HEALTH_FIELD = EntityMessage.DESCRIPTOR.fields_by_name["health"].number
+HEALTH_REVISION_FIELD = EntityMessage.DESCRIPTOR.fields_by_name["health_revision"].number
+"""What is replaced in a record when an entity's health is derived anew: one byte, and eight."""
+
 _EXACT = 2.0**53
 
 
@@ -43,6 +47,8 @@ def encode_entity(entity: Entity) -> bytes:
     message.version = entity.version
     message.status = entity.status  # type: ignore[assignment]
     message.health = entity.health  # type: ignore[assignment]
+    message.reported_health = entity.reported_health  # type: ignore[assignment]
+    message.health_revision = entity.health_revision
     message.regions.extend(entity.regions)
     message.revision = entity.revision
     message.create_revision = entity.create_revision
@@ -67,13 +73,44 @@ def decode_entity(record: bytes) -> Entity:
         metadata=pack(message.metadata),
         labels=dict(message.labels),
         status=message.status,
-        health=message.health,
+        reported_health=message.reported_health or message.health,
         regions=tuple(message.regions),
         created_at=_micros(message.created_at),
         updated_at=_micros(message.updated_at),
         revision=message.revision,
         create_revision=message.create_revision,
+        health=message.health,
+        health_revision=message.health_revision or message.revision,
     )
+
+
+def complete_entity(record: bytes) -> bytes:
+    """The stored form with the fields that older versions of the registry did not write.
+
+    What was reported was the health then, and nothing was derived.
+    """
+    message = EntityMessage.FromString(record)
+    if message.health_revision:
+        return record
+    message.reported_health = message.health
+    message.health_revision = message.revision
+    return message.SerializeToString(deterministic=True)
+
+
+def with_health(record: bytes, health: int, revision: int) -> bytes:
+    """The stored form of an entity whose effective health is this one since a revision."""
+    message = EntityMessage.FromString(record)
+    message.health = health  # type: ignore[assignment]
+    message.health_revision = revision
+    return message.SerializeToString(deterministic=True)
+
+
+def differ_in_health(one: bytes, other: bytes) -> bool:
+    """Whether two stored forms of an entity differ, and in the effective health only."""
+    if one == other:
+        return False
+    message = EntityMessage.FromString(one)
+    return with_health(other, message.health, message.health_revision) == one
 
 
 def record_id(record: bytes) -> str:
@@ -92,9 +129,16 @@ class Glance(NamedTuple):
     name: str
     status: int
     health: int
+    reported_health: int
     labels: dict[str, str]
     feature: str
     revision: int
+    health_revision: int
+
+    @property
+    def born(self) -> int:
+        """The revision from which on the entity was as this form says."""
+        return max(self.revision, self.health_revision)
 
 
 def glance(record: bytes) -> Glance:
@@ -106,10 +150,12 @@ def glance(record: bytes) -> Glance:
         message.name,
         message.status,
         message.health,
+        message.reported_health,
         dict(message.labels) if message.labels else {},
         # Looking a key up would add it.
         fields["feature"].string_value if "feature" in fields else "",
         message.revision,
+        message.health_revision,
     )
 
 
@@ -125,6 +171,8 @@ def encode_relationship(relationship: Relationship) -> bytes:
     message.version_constraint = relationship.version_constraint
     message.revision = relationship.revision
     message.create_revision = relationship.create_revision
+    message.health_coupling = relationship.health_coupling  # type: ignore[assignment]
+    message.any_of = relationship.any_of
     if relationship.metadata:
         message.metadata.ParseFromString(relationship.metadata)
     _stamp(message, relationship.created_at, relationship.updated_at)
@@ -147,6 +195,8 @@ def decode_relationship(record: bytes) -> Relationship:
         updated_at=_micros(message.updated_at),
         revision=message.revision,
         create_revision=message.create_revision,
+        health_coupling=message.health_coupling,
+        any_of=message.any_of,
     )
 
 

@@ -27,17 +27,20 @@ from hyper_registry.model.errors import (
     StoreUnavailable,
     TooManyStreams,
 )
+from hyper_registry.model.health import Turns, turns_of
 from hyper_registry.model.revision import Change, Commit, Head, Kind, Position, chain, sealed
 from hyper_registry.registry import codec
-from hyper_registry.registry.decide import Decider
+from hyper_registry.registry.decide import Decider, Derived
 from hyper_registry.registry.feed import Feed
 from hyper_registry.registry.mutations import WriteRequest
 from hyper_registry.registry.observing import CommitObserver, CommitReport, Unobserved
+from hyper_registry.registry.propagation import follow
 from hyper_registry.registry.view import Tally, View
 from hyper_registry.registry.wallclock import WallClock
 from hyper_registry.store.base import (
     Batch,
     EntityRow,
+    HealthRow,
     KnownResults,
     RelationshipRow,
     ResultKey,
@@ -484,7 +487,7 @@ def _release(future: asyncio.Future[None]) -> None:
 
 def apply(view: View, commit: Commit) -> Tally:
     """Applies a commit that was decided elsewhere."""
-    tally = Tally()
+    tally, turns = Tally(), list[Turns]()
     for index, change in enumerate(commit.changes):
         match change.kind:
             case Kind.ENTITY:
@@ -494,6 +497,12 @@ def apply(view: View, commit: Commit) -> Tally:
             case Kind.COMPACTION:
                 assert change.after is not None
                 view.floor = int(change.after)
+            case Kind.HEALTH:
+                turns.append(turns_of(change))
+    follow(view, turns, commit.revision)
+    for turn in turns:
+        tally.healths.subtract(turn.before.tolist())
+        tally.healths.update(turn.after.tolist())
     return tally
 
 
@@ -527,6 +536,9 @@ def _stored(batch: _Round) -> Batch:
     for decider in batch.deciders:
         entities |= decider.entities
         relationships |= decider.relationships
+    written, cleared, restated = _derived(
+        [decider.derived for decider in batch.deciders], batch.base.revision
+    )
     return Batch(
         commits=batch.commits,
         head=batch.head,
@@ -538,7 +550,25 @@ def _stored(batch: _Round) -> Batch:
             *batch.results.values(),
             *(_question(key) for key in batch.asked - batch.results.keys()),
         ],
+        healths=written,
+        cleared_healths=cleared,
+        restated=restated,
     )
+
+
+def _derived(
+    parts: Sequence[Derived], base: int
+) -> tuple[list[HealthRow], list[HealthRow], list[tuple[bytes, bytes]]]:
+    """The rows of health that come and that go, and the records that are not as the log says."""
+    written = [row for part in parts for row in part.written]
+    cleared = [row for part in parts for row in part.cleared]
+    restated = [pair for part in parts for pair in part.restated]
+    # What came and went within the batch is never written.
+    passing = {row for row in cleared if row.revision > base}
+    if passing:
+        written = [row for row in written if row not in passing]
+        cleared = [row for row in cleared if row not in passing]
+    return written, cleared, restated
 
 
 def _question(key: ResultKey) -> StoredResult:

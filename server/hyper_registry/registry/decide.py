@@ -7,8 +7,10 @@ mutation and the next request are decided against them; a request that fails is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import numpy as np
 
 from hyper_registry.model.entity import Entity
 from hyper_registry.model.errors import (
@@ -30,6 +32,7 @@ from hyper_registry.model.relationship import Relationship
 from hyper_registry.model.revision import MAX_CREATE_INDEX, Action, Change, Kind, ordinal_of
 from hyper_registry.model.rules import check_entity, check_relationship, new_id
 from hyper_registry.registry import codec
+from hyper_registry.registry.columns import Ints
 from hyper_registry.registry.mutations import (
     ENTITY_PATHS,
     MAX_CASCADE,
@@ -40,6 +43,7 @@ from hyper_registry.registry.mutations import (
     Decision,
     DeleteEntity,
     DeleteRelationship,
+    DeriveHealth,
     Mutation,
     Outcome,
     Precondition,
@@ -50,11 +54,14 @@ from hyper_registry.registry.mutations import (
     UpdateRelationship,
     WriteRequest,
 )
-from hyper_registry.registry.table import Table
+from hyper_registry.registry.propagation import Settled, settle
+from hyper_registry.registry.table import HEALTH_MASK, Table, frame
 from hyper_registry.registry.view import Tally, View
-from hyper_registry.store.base import EntityRow, RelationshipRow
+from hyper_registry.store.base import EntityRow, HealthRow, RelationshipRow
 
 _CASCADE_STEP = 256
+# A change of health is sent as a whole, with the records before it if they are asked for.
+_TURN_BYTES = 256 << 10
 
 _OPERATIONS: dict[type[Mutation], str] = {
     CreateEntity: "create_entity",
@@ -67,6 +74,20 @@ _OPERATIONS: dict[type[Mutation], str] = {
     DeleteRelationship: "delete_relationship",
 }
 """What a batch calls its mutations: the API's field names."""
+
+
+@dataclass(slots=True)
+class Derived:
+    """What the store has to know of health that was derived.
+
+    `written` are the rows that come, `cleared` those that go, some of them written by the requests
+    before. `restated` has the images before in the log, and the records in the rows, of what was
+    written anew: they differ in the health.
+    """
+
+    written: list[HealthRow] = field(default_factory=list)
+    cleared: list[HealthRow] = field(default_factory=list)
+    restated: list[tuple[bytes, bytes]] = field(default_factory=list)
 
 
 class Decider:
@@ -85,6 +106,8 @@ class Decider:
         self.entities: dict[str, EntityRow | None] = {}
         self.relationships: dict[str, RelationshipRow | None] = {}
         self.tally = Tally()
+        self.derived = Derived()
+        self._wrong = np.zeros(0, dtype=np.int64)
         self._mark = view.mark()
 
     def steps(self, request: WriteRequest) -> Iterator[None]:
@@ -105,6 +128,7 @@ class Decider:
                         raise _numbered(error, number, mutation) from error
                     raise
                 yield
+            self._conclude((yield from settle(self.view, self.revision, self._wrong)))
         except BaseException:
             self.take_back()
             raise
@@ -163,10 +187,14 @@ class Decider:
             other = codec.decode_entity(taken).id
             if other != entity.id:
                 raise NameTaken(entity.type, entity.name, entity.version, other)
-        entity = entity.committed(entity.id or new_id(), self.revision, self.time, before)
+        entity = entity.committed(
+            entity.id or new_id(), self.revision, self.time, before, self._has_failed_needs(before)
+        )
         described = codec.metadata(entity.metadata)
         record = codec.encode_entity(entity)
         ordinal = self._ordinal(self.view.generation.entities, entity.id, before is None)
+        if before is not None and old is not None:
+            self._leave_behind(entity.id, old)
         self.view.put_entity(entity, record, before, len(self.changes))
         self._log(Kind.ENTITY, entity.id, ordinal, old, record, False)
         self.tally.entities.append((before, entity))
@@ -188,6 +216,8 @@ class Decider:
                 yield
         old = self._entity(entity.id)
         ordinal = self._ordinal(self.view.generation.entities, entity.id, False)
+        if old is not None:
+            self._leave_behind(entity.id, old)
         self.view.delete_entity(entity, self.revision)
         self.changes.append(Change(Kind.ENTITY, Action.DELETE, entity.id, ordinal, old, None))
         self.entities[entity.id] = None
@@ -207,6 +237,85 @@ class Decider:
         if expected_revision and entity.revision != expected_revision:
             raise RevisionMismatch(entity_id, expected_revision, entity.revision)
         return entity
+
+    # Health
+
+    def _has_failed_needs(self, before: Entity | None) -> bool:
+        """Whether something that an entity needs had failed before this request."""
+        if before is None:
+            return False
+        generation = self.view.generation
+        # 1 is the rank of what is reported unhealthy, and of nothing else.
+        return generation.ranks.cells[generation.entities.ids[before.id]] > 1
+
+    def _leave_behind(self, entity_id: str, image: bytes) -> None:
+        """Notes that an entity's version goes, if the store has more of it than its record."""
+        table = self.view.generation.entities
+        slot = table.living(entity_id)
+        if table.is_restated(slot):
+            ordinal, health = table.ordinal(table.row_of(slot)), table.codes(slot) & HEALTH_MASK
+            self.derived.cleared.append(HealthRow(ordinal, health, table.born(slot)))
+            self.derived.restated.append((image, table.written(slot)))
+
+    def _derive_health(self, _: DeriveHealth) -> None:
+        self._wrong = np.arange(self.view.generation.entities.rows.length)
+
+    def _conclude(self, settled: Settled) -> None:
+        """Takes over what follows from the request for the health of entities."""
+        turns = settled.turns
+        if len(turns):
+            self.changes += turns.packed(settled.sizes, _TURN_BYTES)
+            self._tally(turns.before, -1)
+            self._tally(turns.after, 1)
+            revisions = np.full(len(turns), self.revision)
+            self.derived.written += _health_rows(turns.ordinals, turns.after, revisions)
+            gone = settled.restated
+            self.derived.cleared += _health_rows(
+                turns.ordinals[gone], turns.before[gone], turns.since[gone]
+            )
+        if len(settled.written):
+            self._restate_written(settled.written.tolist())
+        if len(turns) or len(settled.written):
+            self.results = [*map(self._refreshed, self.results)]
+
+    def _tally(self, healths: Ints, step: int) -> None:
+        for health, count in enumerate(np.bincount(healths).tolist()):
+            self.tally.healths[health] += step * count
+
+    def _restate_written(self, rows: Iterable[int]) -> None:
+        """Corrects the health of what this request wrote before it was known what follows."""
+        table, ranks = self.view.generation.entities, self.view.generation.ranks.cells
+        last = {
+            change.id: number
+            for number, change in enumerate(self.changes)
+            if change.kind == Kind.ENTITY and change.after is not None
+        }
+        for row in rows:
+            slot = table.latest(row)
+            entity = codec.decode_entity(table.record(slot))
+            change = self.changes[last[entity.id]]
+            before = None if change.before is None else codec.decode_entity(change.before)
+            corrected = entity.committed(
+                entity.id, self.revision, self.time, before, ranks[row] > 1
+            )
+            record = codec.encode_entity(corrected)
+            table.correct(slot, corrected.health, frame(codec.ENTITY_TAG, record))
+            self.changes[last[entity.id]] = change._replace(after=record)
+            self.tally.healths.update({corrected.health: 1})
+            self.tally.healths.subtract({entity.health: 1})
+            stored = self.entities[entity.id]
+            assert stored is not None
+            self.entities[entity.id] = stored._replace(entity=corrected, record=record)
+
+    def _refreshed(self, result: Result) -> Result:
+        """The result with the entity as it is in the end."""
+        if result.record is None or result.is_relationship:
+            return result
+        record = self._entity(codec.record_id(result.record))
+        # A later mutation may have changed it, or deleted it: that is its own result.
+        if record is None or not codec.differ_in_health(record, result.record):
+            return result
+        return result._replace(record=record)
 
     # Relationships
 
@@ -385,6 +494,7 @@ _APPLY: dict[type[Mutation], Callable[[Decider, Any], Iterator[None] | None]] = 
     UpdateRelationship: Decider._update_relationship,
     DeleteRelationship: Decider._delete_relationship,
     Compact: Decider._compact,
+    DeriveHealth: Decider._derive_health,
 }
 
 
@@ -439,6 +549,10 @@ def _refuse_new_ends(before: Relationship, wanted: Relationship) -> None:
         value = getattr(wanted, field)
         if value and value != getattr(before, field):
             raise InvalidArgument.of(field, f"{getattr(before, field)!r} cannot be changed")
+
+
+def _health_rows(ordinals: Ints, healths: Ints, revisions: Ints) -> Iterator[HealthRow]:
+    return map(HealthRow, ordinals.tolist(), healths.tolist(), revisions.tolist())
 
 
 def _numbered(error: RegistryError, number: int, mutation: Mutation) -> RegistryError:

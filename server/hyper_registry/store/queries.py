@@ -56,6 +56,7 @@ _HEAD = select(
     head.changes,
     head.entities_sum,
     head.relationships_sum,
+    head.healths_sum,
     head.commit_id,
     head.checksum,
 )
@@ -103,6 +104,7 @@ class HeadRow:
             "changes": self.changes,
             "entities_sum": self.sums.entities,
             "relationships_sum": self.sums.relationships,
+            "healths_sum": self.sums.healths,
             "commit_id": self.commit_id,
         }
         return values | {"checksum": of_values(*values.values())}
@@ -146,8 +148,8 @@ def create_schema(connection: Connection, views: Sequence[str]) -> None:
 def read_head(connection: Connection) -> HeadRow:
     """The head. Raises Damaged."""
     stored = connection.execute(_HEAD).one()
-    row = HeadRow(Head(*stored[:5]), stored[5], Sums(*stored[6:8]), stored[8])
-    if row.values()["checksum"] != stored[9]:
+    row = HeadRow(Head(*stored[:5]), stored[5], Sums(*stored[6:9]), stored[9])
+    if row.values()["checksum"] != stored[10]:
         raise Damaged("the head of the log")
     return row
 

@@ -23,7 +23,7 @@ from sqlalchemy import (
 
 from hyper_registry.model.revision import INDEX_BITS, MAX_CREATE_INDEX
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 # Only INTEGER can be SQLite's rowid, and there it is 64 bits wide.
 _INT64 = BigInteger().with_variant(Integer, "sqlite")
@@ -100,6 +100,16 @@ relationships = Table(
     UniqueConstraint("source_id", "target_id", "type", name="relationships_ends"),
 )
 
+# Only of entities whose effective health was derived after their record was written.
+entity_health = Table(
+    "entity_health",
+    metadata,
+    _key("ordinal"),
+    _integer("health"),
+    _integer("revision"),
+    _integer("checksum"),
+)
+
 log_revisions = Table(
     "log_revisions",
     metadata,
@@ -161,6 +171,7 @@ registry_head = Table(
     _integer("changes"),
     _integer("entities_sum"),
     _integer("relationships_sum"),
+    _integer("healths_sum"),
     _text("commit_id"),
     _integer("checksum"),
 )
@@ -178,6 +189,7 @@ SELECT
   CASE action WHEN 1 THEN 'create' WHEN 2 THEN 'update' WHEN 3 THEN 'delete'
     ELSE CAST(action AS TEXT) END AS action,
   CASE kind WHEN 1 THEN 'entity' WHEN 2 THEN 'relationship' WHEN 3 THEN 'compaction'
+    WHEN 4 THEN 'health'
     ELSE CAST(kind AS TEXT) END AS kind,
   log_changes.id AS id
 FROM log_changes JOIN log_revisions ON log_revisions.revision = log_changes.revision
