@@ -22,7 +22,7 @@ from benchmarks.harness import Options, Row, Served
 from benchmarks.plans import Calls, Fetch, Report
 from hyper_registry.model.relationship import DEPENDENCY_TYPES, Direction
 from hyper_registry.query.kernels import warm_up
-from hyper_registry.query.traversal import GraphQuestion, Walker, traverse
+from hyper_registry.query.traversal import GraphQuestion, Limits, Walker
 from hyper_registry.registry.lineage import Lineage
 from hyper_registry.registry.loader import load
 from hyper_registry.registry.view import View
@@ -120,7 +120,9 @@ def _graphs(options: Options) -> Iterator[tuple[str, Path, str]]:
 def _engine(graph: _Graph, root: str, direction: Direction) -> float:
     question = GraphQuestion(root, direction, None, frozenset(DEPENDENCY_TYPES))
     begun = time.perf_counter()
-    walk = traverse(graph.walker, question, graph.revision)
+    walk = graph.walker.begin(question, graph.revision)
+    walk.turn(0, 0, Limits())
+    walk.advance()
     taken = time.perf_counter() - begun
     graph.walker.pool.give(walk.scratch)
     return taken

@@ -9,6 +9,7 @@ import pickle
 import re
 import sys
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,19 @@ import uvloop
 
 from benchmarks import http1
 from benchmarks.fields import field_of, with_field
-from benchmarks.plans import MARK, Backlog, Calls, Fetch, Gets, Live, Plan, Report, Stream, mark
+from benchmarks.plans import (
+    MARK,
+    Backlog,
+    Calls,
+    Fetch,
+    Gets,
+    Live,
+    Paced,
+    Plan,
+    Report,
+    Stream,
+    mark,
+)
 from benchmarks.wire import Connection
 
 _LARGEST = 16_000
@@ -188,6 +201,54 @@ async def _send(call: Any, messages: Sequence[bytes], room: asyncio.Semaphore) -
     await call.done_writing()
 
 
+async def _paced(plan: Paced, meter: _Meter) -> None:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{plan.port}", options=_OPTIONS) as channel:
+        await channel.channel_ready()
+        method: Any = channel.stream_stream(plan.path)
+        talks = [_Talk(method()) for _ in range(plan.streams)]
+        begun, is_metered = time.perf_counter(), False
+        turns = zip(itertools.cycle(talks), itertools.cycle(plan.messages), strict=False)
+        for number, (talk, message) in enumerate(turns):
+            await asyncio.sleep(begun + number / plan.per_second - time.perf_counter())
+            passed = time.perf_counter() - begun
+            if not is_metered and passed >= plan.warm_up:
+                is_metered = True
+                meter.start()
+            if passed >= plan.warm_up + plan.seconds:
+                break
+            await talk.say(message)
+        meter.stop()
+        for talk in talks:
+            await talk.end()
+    _count([call for talk in talks for call in talk.calls], sum(t.failed for t in talks), meter)
+
+
+class _Talk:
+    """A bidirectional call whose messages are answered in order."""
+
+    def __init__(self, call: Any) -> None:
+        self.calls: list[tuple[float, float]] = []
+        self.failed = 0
+        self._call = call
+        self._waiting: deque[tuple[float, int]] = deque()
+        self._listening = asyncio.create_task(self._listen())
+
+    async def say(self, message: bytes) -> None:
+        self._waiting.append((time.perf_counter(), len(message)))
+        await self._call.write(message)
+
+    async def end(self) -> None:
+        await self._call.done_writing()
+        await self._listening
+        self.failed += len(self._waiting)
+
+    async def _listen(self) -> None:
+        async for answer in self._call:
+            said, size = self._waiting.popleft()
+            self.calls.append((said, time.perf_counter()))
+            self.failed += len(answer) != size
+
+
 async def _fetch(plan: Fetch, meter: _Meter) -> None:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{plan.port}", options=_OPTIONS) as channel:
         await channel.channel_ready()
@@ -338,6 +399,8 @@ async def _carry_out(plan: Plan, meter: _Meter) -> None:
             await _gets(plan, meter)
         case Stream():
             await _stream(plan, meter)
+        case Paced():
+            await _paced(plan, meter)
         case Fetch():
             await _fetch(plan, meter)
         case Backlog():

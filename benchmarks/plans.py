@@ -57,6 +57,22 @@ class Stream:
 
 
 @dataclass(frozen=True)
+class Paced:
+    """Messages on bidirectional calls by turns, `per_second` in all, again and again.
+
+    An answer that is not as long as its message has failed. `warm_up` seconds are not counted.
+    """
+
+    port: int
+    path: str
+    messages: Sequence[bytes]
+    streams: int
+    per_second: float
+    seconds: float
+    warm_up: float = 2.0
+
+
+@dataclass(frozen=True)
 class Fetch:
     """Large answers, page by page, until one is complete; `count` of the report is bytes.
 
@@ -103,7 +119,7 @@ class Live:
     half_close: bool = True
 
 
-Plan = Calls | Gets | Stream | Fetch | Backlog | Live
+Plan = Calls | Gets | Stream | Paced | Fetch | Backlog | Live
 
 
 @dataclass

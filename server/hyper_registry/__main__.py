@@ -95,6 +95,28 @@ Examples:
     help="How many Watch streams may be open at once.",
 )
 @click.option(
+    "--lease-hold-share",
+    type=click.FloatRange(0, 1),
+    show_envvar=True,
+    default=0.15,
+    help="Of which share of all leases, overdue at once, none expires; 1 holds none back.",
+)
+@click.option(
+    "--lease-hold-least",
+    type=click.IntRange(min=0),
+    show_envvar=True,
+    default=10,
+    help="How many overdue leases always expire.",
+)
+@click.option(
+    "--feature-registry",
+    show_envvar=True,
+    default="",
+    metavar="FILE",
+    help="Features and classification rules beside those that come with the server. Default: "
+    "/etc/ose/registry/feature_registry.yaml, if it is there.",
+)
+@click.option(
     "--cors-origins",
     multiple=True,
     show_envvar=True,

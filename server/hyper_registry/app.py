@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Iterable
 from contextlib import AsyncExitStack, suppress
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -23,19 +24,32 @@ from hyper_registry.config import (
     make_default_directory,
     split_address,
 )
+from hyper_registry.health.leases import Holding, Leases
 from hyper_registry.interceptors import tracing
 from hyper_registry.interceptors.commits import CommitTelemetry
 from hyper_registry.interceptors.telemetry import CallTelemetry
+from hyper_registry.plugins.catalogue import Catalogue
+from hyper_registry.plugins.classification import (
+    SYSTEM_FILE,
+    RegistryFile,
+    RegistryFileInvalid,
+    read_registry,
+)
+from hyper_registry.plugins.classifying import Classifying, of_file
 from hyper_registry.query import arcs, component_kernels, differences, kernels, path_kernels
 from hyper_registry.query.language import grammar
 from hyper_registry.query.search.follower import SearchIndex
+from hyper_registry.query.traversal import Walker
 from hyper_registry.registry import compaction
 from hyper_registry.registry.engine import Engine, Retention
 from hyper_registry.services.admin_service import AdminService
 from hyper_registry.services.binding import handlers
 from hyper_registry.services.entity_service import EntityService
+from hyper_registry.services.feature_service import FeatureService
 from hyper_registry.services.graph_service import GraphService
+from hyper_registry.services.lease_service import LeaseService
 from hyper_registry.services.methods import Door, Service
+from hyper_registry.services.plugin_service import PluginService
 from hyper_registry.services.registry_service import RegistryService
 from hyper_registry.services.relationship_service import RelationshipService
 from hyper_registry.services.search_service import SearchService
@@ -87,10 +101,14 @@ _log = structlog.get_logger(__name__)
 
 
 class Server:
-    """A registry server. `start`, then `aclose`; the ports are those that it got."""
+    """A registry server. `start`, then `aclose`; the ports are those that it got.
 
-    def __init__(self, config: Config) -> None:
+    `owns_process` says that there is nothing else in the process, which may then be tuned for it.
+    """
+
+    def __init__(self, config: Config, owns_process: bool = True) -> None:
         self._config = config
+        self._owns_process = owns_process
         self._exit = AsyncExitStack()
         self.engine: Engine
         self.grpc_port = 0
@@ -122,7 +140,8 @@ class Server:
         """Says goodbye, ends the streams, lets calls in flight finish, and closes the store."""
         _log.info("draining")
         await self._exit.aclose()
-        gc.unfreeze()
+        if self._owns_process:
+            gc.unfreeze()
         _log.info("stopped")
 
     async def _start(self, config: Config) -> None:
@@ -137,17 +156,24 @@ class Server:
         )
         seats = Seats(config.max_watches)
         hub = WatchHub(engine, WatchLimits(config.max_watches), seats)
-        graph_hub = GraphHub(engine, seats)
+        walker = Walker(engine.view)
+        graph_hub = GraphHub(engine, walker, seats)
         index = SearchIndex(engine)
-        watching = WatchService(hub)
+        holding = Holding(config.lease_hold_share, config.lease_hold_least)
+        leases, catalogue = Leases(engine, holding), Catalogue(engine)
+        rules = read_rules(config.feature_registry)
+        classifying = Classifying(catalogue, rules.rules)
         services: list[Service] = [
             EntityService(engine),
             RelationshipService(engine),
             RegistryService(engine),
-            GraphService(engine, graph_hub),
-            watching,
+            GraphService(engine, graph_hub, walker),
+            WatchService(hub),
             SearchService(engine, index),
-            AdminService(engine, hub.statistics),
+            PluginService(engine, catalogue, classifying),
+            FeatureService(engine, catalogue, classifying),
+            LeaseService(engine, leases),
+            AdminService(engine, hub.statistics, leases),
         ]
         serving = Serving([service.descriptor.full_name for service in services])
         telemetry = CallTelemetry(metrics.meter, tracer, logs=config.access_log)
@@ -158,24 +184,9 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(serving.servicer, server)
         _add_reflection(server, serving.names)
         self.grpc_port = _bind(server, config.grpc_address)
-        bridge = Bridge(asyncio.get_running_loop())
-        bound = [*bindings(services)]
-        watch = next(one for one in bound if one.method.behaviour == watching.watch)
-        socket = EventSocket(watch, bridge, door.ready, config.cors_origins)
-        observe(metrics, engine, hub.statistics, lambda: socket.connections)
-        pages = Starlette(
-            routes=[
-                *health_routes(lambda: _look(engine, serving)),
-                *docs.routes(lambda: document(bound, __version__)),
-                metrics.route(),
-                socket.route(),
-            ]
-        )
-        api = Transcoder(bound, bridge, door, lambda: engine.view.generation, MAX_REQUEST_BYTES)
-        http = HttpServer(
-            site(api, pages, config.cors_origins),
-            *split_address("http_address", config.http_address),
-        )
+        http = None
+        if config.http_address:
+            http = _http_side(config, engine, leases, serving, services, hub, door, metrics)
         # Closed in the opposite order: it is said that we go; the streams end, since a stop would
         # wait for them; calls in flight finish; then what they need goes.
         self._exit.push_async_callback(metrics.aclose)
@@ -184,21 +195,29 @@ class Server:
         self._exit.push_async_callback(engine.aclose)
         self._exit.push_async_callback(server.stop, config.grace_seconds)
         self._exit.push_async_callback(index.aclose)
-        self._exit.push_async_callback(http.aclose)
+        self._exit.push_async_callback(leases.aclose)
+        self._exit.push_async_callback(catalogue.aclose)
+        if http is not None:
+            self._exit.push_async_callback(http.aclose)
         self._exit.push_async_callback(_end_streams, engine, hub, graph_hub)
         self._exit.push_async_callback(serving.close)
         await serving.prepare()
         await server.start()
-        await _start_http(http, config.http_address)
-        self.http_port = http.port
+        if http is not None:
+            await _start_http(http, config.http_address)
+            self.http_port = http.port
         await asyncio.to_thread(_warm_up)
         await engine.start()
+        await engine.committer.submit(of_file(rules))
         hub.start()
         graph_hub.start()
-        # What the view is made of lives as long as the process: the collector need not look at it.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*_GC_THRESHOLDS)
+        leases.start()
+        catalogue.start()
+        if self._owns_process:
+            # What the view is made of lives as long as the process: the collector need not look.
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(*_GC_THRESHOLDS)
         await serving.open()
         # Behind everything else: serving does not wait for it, only searches do.
         index.start()
@@ -267,6 +286,21 @@ def _allow_many_connections() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
+def read_rules(path: str) -> RegistryFile:
+    """The features and rules of a file; of the machine's own if it is there and none is named.
+
+    Raises ConfigError with every mistake.
+    """
+    if not path and not SYSTEM_FILE.is_file():
+        return RegistryFile()
+    try:
+        return read_registry(Path(path) if path else SYSTEM_FILE)
+    except OSError as error:
+        raise ConfigError(f"feature_registry {path or SYSTEM_FILE}: {error.strerror}") from None
+    except RegistryFileInvalid as error:
+        raise ConfigError(f"feature_registry has mistakes:\n{error}") from None
+
+
 def _warm_up() -> None:
     kernels.warm_up()
     differences.warm_up()
@@ -285,7 +319,7 @@ async def _end_streams(engine: Engine, hub: WatchHub, graph_hub: GraphHub) -> No
     await graph_hub.aclose()
 
 
-def _look(engine: Engine, serving: Serving) -> Health:
+def _look(engine: Engine, leases: Leases, serving: Serving) -> Health:
     counts = engine.view.counts
     return Health(
         serving.ready,
@@ -297,11 +331,43 @@ def _look(engine: Engine, serving: Serving) -> Health:
         counts.entities_by_type.total(),
         counts.relationships_by_type.total(),
         engine.view.visible,
+        {"leases": f"{leases.held:,} are overdue and held back"} if leases.held else {},
+    )
+
+
+def _http_side(
+    config: Config,
+    engine: Engine,
+    leases: Leases,
+    serving: Serving,
+    services: Iterable[Service],
+    hub: WatchHub,
+    door: Door,
+    metrics: Metrics,
+) -> HttpServer:
+    """The same services over HTTP, with the pages beside them."""
+    bridge = Bridge(asyncio.get_running_loop())
+    bound = [*bindings(services)]
+    watch = next(one for one in bound if one.method.name.endswith("WatchService/Watch"))
+    socket = EventSocket(watch, bridge, door, config.cors_origins)
+    observe(metrics, engine, hub.statistics, leases, lambda: socket.connections)
+    pages = Starlette(
+        routes=[
+            *health_routes(lambda: _look(engine, leases, serving)),
+            *docs.routes(lambda: document(bound, __version__)),
+            metrics.route(),
+            socket.route(),
+        ]
+    )
+    api = Transcoder(bound, bridge, door, lambda: engine.view.generation, MAX_REQUEST_BYTES)
+    return HttpServer(
+        site(api, pages, config.cors_origins),
+        *split_address("http_address", config.http_address),
     )
 
 
 def _with_port(address: str, port: int) -> str:
-    return f"{address.rpartition(':')[0]}:{port}"
+    return f"{address.rpartition(':')[0]}:{port}" if port else address
 
 
 async def _start_http(server: HttpServer, address: str) -> None:
@@ -320,7 +386,7 @@ def _bind(server: grpc.aio.Server, address: str) -> int:
         port = 0
     if not port:
         raise ConfigError(f"grpc_address {address} cannot be bound: is another server on it?")
-    return port
+    return 0 if address.startswith("unix:") else port
 
 
 def _add_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:

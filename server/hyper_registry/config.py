@@ -24,9 +24,10 @@ PLANNED = {
     "sync": "multi-region sync",
     "graphql": "GraphQL",
     "kubernetes": "the Kubernetes controller",
-    "classification_rules": "classification",
 }
 """Keys of a configuration file that the integration guide shows and this version does not serve."""
+REGISTRY_FILE_KEYS = frozenset({"classification_rules", "features"})
+"""Keys that the integration guide shows, and that a feature registry file has."""
 
 
 # Ends as an Origin header does: without a slash.
@@ -43,11 +44,13 @@ class Config:
     """Everything that a server is started with.
 
     `database` is a path, `sqlite:///PATH` or `memory://`. Addresses are `HOST:PORT`, port 0 being
-    any free one. `retention_seconds` and `retention_changes` say how much of the past compaction by
-    itself keeps. `cors_origins` are the origins whose scripts browsers let use the HTTP API, `*`
-    being all. `grace_seconds` is how long a shutdown waits for calls in flight. `access_log` logs
-    every call, and `otlp_endpoint`, a URL, is where spans of calls and commits are sent, if it is
-    set.
+    any free one; gRPC may also be served on `unix:PATH`, and HTTP not at all ('').
+    `retention_seconds` and `retention_changes` say how much of the past compaction by itself keeps.
+    `cors_origins` are the origins whose scripts browsers let use the HTTP API, `*` being all.
+    `grace_seconds` is how long a shutdown waits for calls in flight. `access_log` logs every call,
+    and `otlp_endpoint`, a URL, is where spans of calls and commits are sent, if it is set. Overdue
+    leases are held back if they are more than the share `lease_hold_share` of all, and more than
+    `lease_hold_least`.
     """
 
     database: str
@@ -62,11 +65,16 @@ class Config:
     log_level: str = "info"
     access_log: bool = False
     otlp_endpoint: str = ""
+    feature_registry: str = ""
+    lease_hold_share: float = 0.15
+    lease_hold_least: int = 10
 
     def check(self) -> None:
         """Refuses what must not be served. Raises ConfigError."""
         for option in ("grpc_address", "http_address"):
             address = getattr(self, option)
+            if is_local(option, address):
+                continue
             host, _ = split_address(option, address)
             if not self.insecure and not is_loopback(host):
                 raise ConfigError(
@@ -82,6 +90,13 @@ class Config:
                 raise ConfigError(
                     f"cors_origins are * or as https://app.example.org:8443, got {origin!r}"
                 )
+
+
+def is_local(option: str, address: str) -> bool:
+    """Whether an address is none of a network: a socket in the file system, or nothing."""
+    if option == "grpc_address":
+        return address.startswith("unix:") and len(address) > len("unix:")
+    return not address
 
 
 def split_address(option: str, address: str) -> tuple[str, int]:
@@ -138,6 +153,10 @@ def read_file(path: Path, known: Mapping[str, object]) -> dict[str, Any]:
         name = str(key).replace("-", "_")
         if name in PLANNED:
             raise ConfigError(f"{path}: {key}: {PLANNED[name]} is not part of this version")
+        if name in REGISTRY_FILE_KEYS:
+            raise ConfigError(
+                f"{path}: {key} belong in a file of their own: name it with feature-registry"
+            )
         if name not in known:
             raise ConfigError(f"{path}: no option {key!r}; options are {', '.join(sorted(known))}")
     return {str(key).replace("-", "_"): value for key, value in values.items()}

@@ -77,10 +77,10 @@ def nexus(address: str) -> Callable[..., Result]:
 def manager(address: str) -> Callable[..., Result]:
     """`manager("discover", ...)` runs nexus-plugin-manager against the server."""
 
-    def run(*args: str) -> Result:
+    def run(*args: str, **extra: Any) -> Result:
         session = Session()
         session.settings.server = address
-        return CliRunner().invoke(plugin_manager.manager, list(args), obj=session)
+        return CliRunner().invoke(plugin_manager.manager, list(args), obj=session, **extra)
 
     return run
 

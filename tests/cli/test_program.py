@@ -63,10 +63,9 @@ def test_global_options_stand_before_or_after_the_command(args: tuple[str, ...])
 
 def test_the_plugin_manager_takes_them_in_both_places_too() -> None:
     """One mechanism serves both programs."""
-    for args in (("-o", "json", "discover"), ("discover", "-o", "json")):
-        result = CliRunner().invoke(plugin_manager.manager, [*args])
-        assert "--from" in result.stderr
-        assert result.exit_code == 2
+    for args in (("-o", "json", "get", "a"), ("get", "a", "-o", "json")):
+        result = _registry().run(plugin_manager.manager, *args)
+        assert json.loads(result.stdout)["name"] == "alpha"
 
 
 def test_the_environment_says_which_server(monkeypatch: pytest.MonkeyPatch) -> None:

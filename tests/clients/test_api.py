@@ -13,8 +13,10 @@ import pytest
 import ose.registry.client as public
 from ose.registry.client import (
     AsyncRegistryClient,
+    AuditListing,
     EntityListing,
     GraphOptions,
+    PluginListing,
     ReadOptions,
     RegistryClient,
     RelationshipListing,
@@ -25,7 +27,11 @@ from ose.registry.v1 import (
     admin_service_pb2,
     entity_pb2,
     entity_service_pb2,
+    feature_service_pb2,
     graph_service_pb2,
+    lease_pb2,
+    lease_service_pb2,
+    plugin_service_pb2,
     registry_service_pb2,
     relationship_pb2,
     relationship_service_pb2,
@@ -36,7 +42,10 @@ from ose.registry.v1 import (
 SERVICES = (
     admin_service_pb2,
     entity_service_pb2,
+    feature_service_pb2,
     graph_service_pb2,
+    lease_service_pb2,
+    plugin_service_pb2,
     registry_service_pb2,
     relationship_service_pb2,
     search_service_pb2,
@@ -47,8 +56,8 @@ RENAMED = {"import": "import_batches", "search_entities": "search"}
 
 METHODS = sorted(
     name
-    for name, value in vars(AsyncRegistryClient).items()
-    if inspect.isfunction(value) and not name.startswith("_") and name != "aclose"
+    for name, value in inspect.getmembers(AsyncRegistryClient, inspect.isfunction)
+    if not name.startswith("_") and name != "aclose"
 )
 
 
@@ -104,8 +113,10 @@ def keywords(name: str) -> set[str]:
 
 
 OPTIONS: tuple[Any, ...] = (
+    AuditListing,
     EntityListing,
     GraphOptions,
+    PluginListing,
     ReadOptions,
     RelationshipListing,
     StreamOptions,
@@ -113,15 +124,20 @@ OPTIONS: tuple[Any, ...] = (
 )
 #: What a method calls otherwise, or does by itself.
 ELSEWHERE = {
+    "list_audit_entries": {"limit", "page_token"},
     "list_entities": {"limit", "page_token"},
     "list_entity_revisions": {"limit", "page_token"},
+    "list_leases": {"limit", "page_token"},
+    "list_mesh_services": {"limit", "page_token"},
+    "list_plugins": {"limit", "page_token"},
+    "list_requirements": {"limit", "page_token"},
     "list_relationships": {"limit", "page_token"},
     "import_batches": {"sequence", "mutations"},
     "search": {"at_revision", "at_time"},
 }
 
 
-@pytest.mark.parametrize("name", sorted(set(METHODS) - {"check_health", "save_backup"}))
+@pytest.mark.parametrize("name", sorted(set(METHODS) - {"check_health", "lease", "save_backup"}))
 def test_every_field_can_be_said(name: str) -> None:
     """Each field of a request is a parameter of its method: none is forgotten when one is added."""
     assert request_fields(name) - keywords(name) - ELSEWHERE.get(name, set()) == set()
@@ -139,6 +155,7 @@ def test_exports() -> None:
     enums = {
         *entity_pb2.DESCRIPTOR.enum_types_by_name,
         *graph_service_pb2.DESCRIPTOR.enum_types_by_name,
+        *lease_pb2.DESCRIPTOR.enum_types_by_name,
         *relationship_pb2.DESCRIPTOR.enum_types_by_name,
         *watch_service_pb2.DESCRIPTOR.enum_types_by_name,
         "ErrorReason",

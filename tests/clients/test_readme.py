@@ -10,12 +10,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from grpc import StatusCode
 
 from ose.registry.client import Entity, Relationship
 from ose.registry.v1.entity_service_pb2 import GetEntityRequest, ListEntitiesResponse
 from ose.registry.v1.graph_service_pb2 import GraphResponse
+from ose.registry.v1.lease_pb2 import Lease
+from ose.registry.v1.lease_service_pb2 import RenewLeaseResponse, RevokeLeaseResponse
 from ose.registry.v1.registry_service_pb2 import ImportRequest, ImportResponse
 from tests.clients.scripted import Context, ScriptedServer, answers, refuse, streams
 from tests.clients.test_watch import WATCH, part, snapshot_end
@@ -28,6 +31,7 @@ EXPECTED = [
     "billing \nledger 1.4.0\nif ledger fails: ['billing']\nENTITY_NOT_FOUND no-such-service\n",
     "ledger is at revision 7\nthere is billing\nthere is ledger\n",
     "".join(f"{n} 100\n" for n in range(1, 11)),
+    "billing lives as long as this block runs: True\n",
 ]
 
 LEDGER = Entity(id="ledger", type="service", name="ledger", version="1.4.0", revision=7)
@@ -63,6 +67,10 @@ async def test_programs(server: ScriptedServer, program: str, expected: str) -> 
     server.on("GraphService/AnalyzeImpact", answers(impact))
     server.on(WATCH, streams(part("billing", "ledger"), snapshot_end(9), "hang"))
     server.on("RegistryService/Import", load)
+    granted = Lease(id="l", ttl=Duration(seconds=10), entity_ids=["billing"])
+    server.on("LeaseService/GrantLease", answers(granted))
+    server.on("LeaseService/RenewLease", answers(RenewLeaseResponse(ttl=granted.ttl)))
+    server.on("LeaseService/RevokeLease", answers(RevokeLeaseResponse()))
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-W",

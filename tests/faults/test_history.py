@@ -96,6 +96,11 @@ async def test_file_copied_back(disk: Path) -> None:
         )
 
 
+def _remove_log(path: Path) -> None:
+    for end in ("-wal", "-shm"):
+        path.with_name(path.name + end).unlink(missing_ok=True)
+
+
 def _replaced(path: Path) -> None:
     copy = path.with_name("copy.db")
     shutil.copy(path, copy)
@@ -154,6 +159,50 @@ async def test_file_taken_away_while_it_is_open(
     reasons = sorted(set(told.values()))
     assert "ok" not in reasons
     print(f"{deed.__name__[1:]}: ended after {seconds:.1f} s; writes: {reasons}")  # noqa: T201
+
+
+async def test_set_back_while_it_is_open(disk: Path) -> None:
+    """A server whose history was set back ends, and when it is started again that is its history.
+
+    The log that it left belongs to the file that was there. Without that, the view is of the copy,
+    tokens of what was lost are HISTORY_CHANGED, and those of what is there go on.
+    """
+    path, copy = disk / "registry.db", disk / "copy.db"
+    async with program(path) as server:
+        stubs = Stubs(server.target)
+        kept = await create(stubs, "kept")
+        _, (*_, good) = await watch(stubs, WatchRequest(start_revision=kept), 1)
+        await server.terminate()
+        shutil.copy(path, copy)
+        await server.start()
+        await stubs.channel.channel_ready()
+        lost = await create(stubs, "lost")
+        _, (*_, bad) = await watch(stubs, WatchRequest(start_revision=lost), 1)
+        endless = stubs.watch.Watch(WatchRequest(resume_token=bad))
+        began = time.monotonic()
+        copy.replace(path)
+        assert await server.wait() == 1
+        ended = time.monotonic() - began
+        with pytest.raises(grpc.aio.AioRpcError) as over:
+            async for _ in endless:
+                pass
+        assert over.value.code() == grpc.StatusCode.UNAVAILABLE
+        _remove_log(path)
+        await server.start()
+        await stubs.channel.channel_ready()
+        with pytest.raises(grpc.aio.AioRpcError) as missing:
+            await stubs.entities.GetEntity(GetEntityRequest(id="lost"))
+        assert missing.value.code() == grpc.StatusCode.NOT_FOUND
+        assert await create(stubs, "other") == lost
+        resumed = WatchRequest(resume_token=bad)
+        assert await refusal(lambda: watch(stubs, resumed, 1)) == "HISTORY_CHANGED"
+        ids, _ = await watch(stubs, WatchRequest(resume_token=good), 1)
+        assert ids == ["other"]
+        await stubs.aclose()
+    print(  # noqa: T201 - the result of the run
+        f"set back from revision {lost} to {kept} while it ran: ended after {ended:.1f} s; the "
+        "token of what was lost refused when it was started again"
+    )
 
 
 async def test_file_overwritten_while_it_is_written(disk: Path) -> None:

@@ -124,8 +124,9 @@ async def test_watchers_that_never_read_cost_only_themselves(disk: Path) -> None
             f"p99 {delays[len(delays) * 99 // 100]:.3f} s"
         )
         print(summary)  # noqa: T201 - the result of the run
-        # Three times the volume is the view and the log; the rest the feed's and watches' caches.
-        assert grown < 3 * volume + (160 << 20), summary
+        # Three times the volume is the view and the log; the rest the feed's and watches' caches,
+        # and the working memory of the search index, which was measured to take 50 MiB of it.
+        assert grown < 3 * volume + (224 << 20), summary
         assert latencies[len(latencies) // 2] < 0.5, summary
         assert delays[len(delays) * 99 // 100] < 3.0, summary
         await asyncio.gather(*(_catch_up(call, expected) for call in silent[: SILENT // 2]))

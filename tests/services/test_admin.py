@@ -28,7 +28,10 @@ from tests.support.waiting import eventually
 CODE = grpc.StatusCode
 SERVICES = [
     f"ose.registry.v1.{name}Service"
-    for name in ("Admin", "Entity", "Graph", "Registry", "Relationship", "Search", "Watch")
+    for name in (
+        *("Admin", "Entity", "Feature", "Graph", "Lease", "Plugin"),
+        *("Registry", "Relationship", "Search", "Watch"),
+    )
 ]
 
 

@@ -8,11 +8,13 @@ import json
 import re
 import shutil
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import httpx
 import pytest
 
+from hyper_registry.services.calls import Call
 from ose.registry.v1.entity_service_pb2 import GetEntityRequest
 from tests.services.samples import build, create, dependency, service
 from tests.support.servers import Running, serving
@@ -457,14 +459,30 @@ async def test_request_ids(http: httpx.AsyncClient) -> None:
         assert re.fullmatch("[0-9a-f]{32}", answer.headers["x-request-id"])
 
 
-async def test_deadlines(http: httpx.AsyncClient) -> None:
-    """Grpc-Timeout ends a call that waits, with the reason of the wait if that comes in time."""
+@pytest.mark.parametrize(
+    ("remaining", "timeout", "reason"),
+    [(0.0, "1M", "REVISION_NOT_REACHED"), (None, "100m", "CALL_TIMED_OUT")],
+)
+async def test_deadlines(
+    http: httpx.AsyncClient,
+    monkeypatch: pytest.MonkeyPatch,
+    remaining: float | None,
+    timeout: str,
+    reason: str,
+) -> None:
+    """Grpc-Timeout ends a call that waits, with the reason of the wait if that comes in time.
+
+    Which of them comes first is not left to the machine: the wait takes no time, or has no end.
+    """
+    monkeypatch.setattr(Call, "remaining", lambda _: remaining)
     answer = await http.get(
-        f"{API}/entities/ai-ml?min_revision=99", headers={"grpc-timeout": "200m"}
+        f"{API}/entities/ai-ml?min_revision=99", headers={"grpc-timeout": timeout}
     )
-    reason = answer.json()["details"][0]["reason"]
-    assert reason in ("REVISION_NOT_REACHED", "CALL_TIMED_OUT")
     refused(answer, 504, reason)
+
+
+async def test_a_call_without_time(http: httpx.AsyncClient) -> None:
+    """One whose time is over when it comes has timed out, and one whose time is none is refused."""
     answer = await http.get(f"{API}/entities/ai-ml?min_revision=99", headers={"grpc-timeout": "0S"})
     assert answer.status_code == 504
     answer = await http.get(f"{API}/entities", headers={"grpc-timeout": "soon"})
@@ -564,6 +582,47 @@ async def test_no_origins(http: httpx.AsyncClient) -> None:
     """Unless it is configured, no script of another origin may read anything."""
     answer = await http.get(f"{API}/entities", headers={"origin": "https://app.example.org"})
     assert not any(name.startswith("access-control") for name in answer.headers)
+
+
+async def test_pages_of_other_origins_change_nothing() -> None:
+    """Browsers send what needs no preflight without asking: a body without a type, or none."""
+    ours = "https://app.example.org"
+    async with serving(cors_origins=(ours,)) as registry, client(registry) as http:
+        for origin, status in (("https://evil.example.org", 403), (ours, 200), (registry.url, 200)):
+            headers = {"origin": origin}
+            body = b'{"id": "a", "type": "plugin", "name": "a"}'
+            made = await http.post(f"{API}/entities", content=body, headers=headers)
+            compacted = await http.post(f"{API}/admin:compact", headers=headers)
+            # What only reads is left to browsers, which show the answer to no one.
+            seen = await http.get(f"{API}/entities?type=plugin", headers=headers)
+            deleted = await http.delete(f"{API}/entities/a", headers=headers)
+            answers = (made, compacted, deleted)
+            assert [answer.status_code for answer in answers] == [status] * 3
+            assert len(seen.json()) == (status == 200)
+
+
+@pytest.mark.parametrize("start", [b"GET /", b"GET / HTTP/1.1\r\nx: "])
+async def test_a_head_without_an_end(registry: Running, start: bytes) -> None:
+    """It is refused before it fills the memory; one as large as may be is taken."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", registry.server.http_port)
+    writer.write(start)
+    with suppress(ConnectionError):
+        for _ in range(40):
+            writer.write(b"x" * 100_000)
+            await writer.drain()
+    with suppress(ConnectionError):
+        async with asyncio.timeout(5):
+            assert (await reader.read()).startswith(b"HTTP/1.1 400")
+    writer.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
+    async with client(registry) as http:
+        large = {f"x-{number}": "x" * 1000 for number in range(60)}
+        for _ in range(2):
+            found = await http.get(f"{API}/entities", headers=large)
+            assert found.status_code == 200
+            body = await http.post(f"{API}/entities", content=b" " * 1_000_000, headers=JSON)
+            assert body.status_code == 400
 
 
 async def test_what_is_no_http(registry: Running) -> None:

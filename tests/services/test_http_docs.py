@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,6 +20,8 @@ OTHERS = sorted(
     {*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("clients/*/*.md")} - {PAGE}
 )
 SERVER = "localhost:8080"
+# What a page says of Python is said of one that has the packages of ours.
+PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 _END = "the end of the output of one command"
 
 
@@ -35,7 +38,8 @@ async def run(
     process = await asyncio.create_subprocess_exec(
         "bash", "-c", script.replace(SERVER, registry.url.removeprefix("http://")),
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT, cwd=folder, env={**os.environ, "NO_PROXY": "*"},
+        stderr=asyncio.subprocess.STDOUT, cwd=folder,
+        env={**os.environ, "PATH": PATH, "NO_PROXY": "*"},
     )  # fmt: skip
     printed, _ = await process.communicate()
     parts = re.split(rf"\n{_END} (\d+)\n", printed.decode())

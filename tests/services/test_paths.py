@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from ose.registry.client import Direction, IncompleteReason, PathCost
 from ose.registry.v1.entity_pb2 import Entity
@@ -199,3 +200,52 @@ async def test_tokens_are_of_one_question(stubs: Stubs) -> None:
         paths(stubs, "app", "base", page_token="x"),
     ):
         await refused(call, CODE.INVALID_ARGUMENT, "TOKEN_INVALID")
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "expected"),
+    [
+        (
+            paths,
+            {
+                "source": "a/b",
+                "target": "",
+                "cost": 7,
+                "max_hops": 0,
+                "limit": -1,
+                "direction": 9,
+                "types": ["9"],
+                "entity_types": ["8"],
+                "filter": "name =",
+            },
+            {
+                *("source_id", "target_id", "cost", "max_hops", "limit", "direction", "types"),
+                *("entity_types", "filter"),
+            },
+        ),
+        (
+            cycles,
+            {
+                "root_id": "a/b",
+                "cycles_per_group": -1,
+                "limit": 1001,
+                "types": ["9"],
+                "entity_types": ["8"],
+                "filter": "x.y.z",
+            },
+            {"root_id", "cycles_per_group", "limit", "types", "entity_types", "filter"},
+        ),
+        (
+            order,
+            {"entity_id": "", "types": ["9"], "filter": "name =", "at_time": Timestamp(nanos=-1)},
+            {"id", "types", "filter", "at_time.nanos"},
+        ),
+    ],
+)
+async def test_every_mistake_is_named(
+    stubs: Stubs, method: Any, fields: dict[str, Any], expected: set[str]
+) -> None:
+    """A request with many mistakes is told all of them at once."""
+    call = method(stubs, **fields)
+    error = await refused(call, CODE.INVALID_ARGUMENT, "INVALID_FIELD")
+    assert {violation.field for violation in error.field_violations} == expected

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import httpx
 import pytest
+import structlog
 import websockets
 from websockets.asyncio.client import ClientConnection
 
+from hyper_registry.web import socket as web_socket
 from ose.registry.client import HealthStatus
 from ose.registry.v1.entity_service_pb2 import DeleteEntityRequest, UpdateEntityRequest
-from tests.services.samples import build, create, dependency
+from tests.services.samples import build, create, dependency, service, struct
 from tests.support.servers import Running, serving
 from tests.support.waiting import eventually
 
@@ -166,13 +169,113 @@ async def test_a_token_of_another_history_is_refused(registry: Running) -> None:
     assert closed.value.rcvd.code == 1008
 
 
-async def test_pages_of_strangers_are_refused(registry: Running) -> None:
-    """A browser tells where a page is from; only the server's own pages may connect."""
+async def test_the_reason_for_closing_fits_whatever_it_says(registry: Running) -> None:
+    """It has 123 bytes at most, and ends between two letters; the message has all of it."""
+    async with opened(registry, f"?entities.types={'€' * 100}") as socket:
+        status = (await until(socket, "error"))["error"]
+        with pytest.raises(websockets.ConnectionClosed) as closed:
+            await socket.recv()
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1008
+    reason = closed.value.rcvd.reason
+    assert len(reason) < 100 < len(reason.encode())
+    assert status["message"].startswith(reason)
+
+
+async def test_what_is_large_is_written_in_a_thread(
+    registry: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To write a mebibyte of events would let every other request over HTTP wait."""
+    names: dict[str, None] = {}
+    honest = web_socket._event_forms
+
+    def recorded(*arguments: Any) -> Any:
+        names[threading.current_thread().name] = None
+        return honest(*arguments)
+
+    monkeypatch.setattr(web_socket, "_event_forms", recorded)
+    async with connect(registry, "?entities.types=service") as socket:
+        await build(registry.stubs, ["small"])
+        assert (await received(socket))["entity"]["id"] == "small"
+        assert [*names] == ["http"]
+        names.clear()
+        ids = [f"s{number}" for number in range(200)]
+        text = "x" * 4000
+        await build(registry.stubs, [service(id_, metadata=struct(text=text)) for id_ in ids])
+        found = [await received(socket) for _ in ids]
+        assert "http" not in names
+        assert len(names) > 0
+    assert [message["entity"]["id"] for message in found] == ids
+    assert found[-1]["entity"]["metadata"] == {"text": text}
+    assert ["resume_token" in message for message in found] == [False] * 199 + [True]
+
+
+async def test_connections_are_measured() -> None:
+    """As the streams of other transports are: open, ended, how they ended, and in the access log.
+
+    A connection has a request id, the client's own if it gives one.
+    """
+    labels = 'rpc_method="ose.registry.v1.WatchService/Watch"', 'transport="websocket"'
+    with structlog.testing.capture_logs() as logs:
+        async with serving(access_log=True) as registry:
+
+            async def count(name: str, code: str = "") -> float:
+                wanted = [*labels, f'rpc_response_status_code="{code}"'] if code else labels
+                async with httpx.AsyncClient() as client:
+                    lines = (await client.get(f"{registry.url}/metrics")).text.splitlines()
+                return sum(
+                    float(line.rpartition(" ")[2])
+                    for line in lines
+                    if line.startswith(f"{name}{{") and all(one in line for one in wanted)
+                )
+
+            named = {"x-request-id": "mine"}
+            async with connect(registry, additional_headers=named) as socket:
+                assert socket.response is not None
+                assert socket.response.headers["x-request-id"] == "mine"
+                assert await count("registry_streams_active") == 1
+
+            async def is_over() -> bool:
+                return await count("registry_streams_active") == 0
+
+            await eventually(is_over)
+            for query, more in (
+                ("?nonsense=1", {}),
+                ("", {"origin": "https://evil.example"}),
+                ("?start_revision=-1", {}),
+            ):
+                with suppress(websockets.InvalidStatus):
+                    async with opened(registry, query, **more) as socket:
+                        await until(socket, "error")
+                        await socket.wait_closed()
+            await eventually(is_over)
+            ended = "registry_streams_ended_total"
+            assert await count(ended, "CANCELLED") == 1
+            assert await count(ended, "INVALID_ARGUMENT") == 2
+            assert await count(ended, "PERMISSION_DENIED") == 1
+    lines = [line for line in logs if line.get("transport") == "websocket"]
+    assert [line["code"] for line in lines] == [
+        "CANCELLED", "INVALID_ARGUMENT", "PERMISSION_DENIED", "INVALID_ARGUMENT",
+    ]  # fmt: skip
+    assert lines[0]["method"] == "ose.registry.v1.WatchService/Watch"
+    assert lines[0]["request_id"] == "mine"
+    assert len({line["request_id"] for line in lines}) == 4
+
+
+async def test_pages_of_strangers_are_refused(
+    registry: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A browser tells where a page is from; only the server's own pages may connect.
+
+    Who may not is no error of the server's: its log stays silent.
+    """
     port = registry.server.http_port
-    with pytest.raises(websockets.InvalidStatus) as refused:
-        async with opened(registry, origin="https://evil.example"):
-            pass
-    assert refused.value.response.status_code == 403
+    for stranger in ("https://evil.example", "http://["):
+        with pytest.raises(websockets.InvalidStatus) as refused:
+            async with opened(registry, origin=stranger):
+                pass
+        assert refused.value.response.status_code == 403
+    assert "handshake" not in caplog.text
     async with connect(
         registry, "?bookmark_interval=0.1s", origin=f"http://127.0.0.1:{port}"
     ) as own:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,16 @@ from hypothesis import strategies as st
 
 from hyper_registry.model.errors import RegistryError, StoreUnavailable
 from hyper_registry.model.revision import Change, Commit, Position
-from hyper_registry.store.base import Batch, EntityRow, KnownResults, RelationshipRow, Store
+from hyper_registry.store.base import (
+    Batch,
+    EntityRow,
+    KnownResults,
+    LoggedChange,
+    LogLimits,
+    LogQuestion,
+    RelationshipRow,
+    Store,
+)
 from hyper_registry.store.memory import MemoryStore
 from hyper_registry.store.sqlite import SqliteStore
 from tests.store.builders import (
@@ -30,6 +40,8 @@ from tests.store.builders import (
     result,
     updated,
 )
+
+_LIMITS = [LogLimits(100, 1000, 100), LogLimits(2, 1000, 3), LogLimits(9, 7, 100)]
 
 small = st.integers(0, 5)
 # An operation: what is done, with which id, and with which other name or end.
@@ -159,11 +171,37 @@ async def _compare(stores: list[Store]) -> None:
             expected = current if current >= found[0].head.floor else None
             for store in stores:
                 assert await store.revision_at(START + revision * SECOND - early) == expected
+    await _compare_searches(stores, last)
     headers = [await store.headers(range(last + 2)) for store in stores]
     assert all(one == headers[0] for one in headers)
     for count in range(12):
         kept = [await store.revision_keeping(count) for store in stores]
         assert all(one == kept[0] for one in kept)
+
+
+async def _compare_searches(stores: list[Store], last: int) -> None:
+    conditions: list[dict[str, Any]] = [
+        {},
+        {"id": "0"},
+        {"actor": "ann", "method": "Write"},
+        {"method": "Other"},
+    ]
+    for after in range(last + 2):
+        for before in [Position(last), Position(last + 1, 1), Position(max(0, last - 2), 1)]:
+            for values, limits in product(conditions, _LIMITS):
+                question = LogQuestion(after, before, **values)
+                answers = [await _search(store, question, limits) for store in stores]
+                assert all(answer == answers[0] for answer in answers), question
+
+
+async def _search(
+    store: Store, question: LogQuestion, limits: LogLimits
+) -> tuple[list[LoggedChange], Position] | str:
+    try:
+        found, reached = await store.search_log(question, limits)
+    except RegistryError as error:
+        return error.message
+    return list(found), reached
 
 
 async def _log(

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from hyper_registry.model.errors import RevisionCompacted, StoreUnavailable
 from hyper_registry.model.revision import Change, Commit, Head, Position, chain
-from hyper_registry.store.base import KnownResults, Store
+from hyper_registry.store.base import (
+    KnownResults,
+    LoggedChange,
+    LogLimits,
+    LogQuestion,
+    Store,
+)
 from tests.store.builders import (
     SECOND,
     START,
@@ -591,6 +599,104 @@ async def test_the_log_can_be_paged(store: Store) -> None:
             commit, index = parts[-1]
             position = Position(commit.revision - 1, index + len(commit.changes))
         assert seen == expected
+
+
+def found_by(parts: Sequence[LoggedChange]) -> list[str]:
+    """The ids of changes that were found; each with the header and the number of its own."""
+    for one in parts:
+        assert one.change.id.endswith(f"{one.header.revision}/{one.index}")
+        assert one.header.request_id == f"request {one.header.revision}"
+    return [one.change.id for one in parts]
+
+
+def named(*sizes: int, first: int = 1) -> list[list[Change]]:
+    """Revisions of so many changes, whose ids are `revision/index`."""
+    return [[change(f"{r}/{i}", 4) for i in range(n)] for r, n in enumerate(sizes, first)]
+
+
+async def test_the_log_is_searched_backwards(store: Store) -> None:
+    """The newest changes first, between a revision and a position; the place reached is told."""
+    await write(store, *named(1, 3, 2))
+    everything = ["3/1", "3/0", "2/2", "2/1", "2/0", "1/0"]
+    for after, before, expected in (
+        (0, Position(3), everything),
+        (0, Position(9, 9), everything),
+        (0, Position(2), everything[2:]),
+        (0, Position(2, 1), everything[1:]),
+        (1, Position(1, 2), ["2/1", "2/0"]),
+        (2, Position(2), []),
+        (3, Position(3), []),
+        (2, Position(0), []),
+        (7, Position(9), []),
+    ):
+        found, reached = await store.search_log(LogQuestion(after, before), LogLimits(99, 99, 99))
+        assert (found_by(found), reached) == (expected, Position(after))
+
+
+async def test_a_search_of_the_log_has_conditions(store: Store) -> None:
+    """An id, an actor and a method, with or without its service; all that are given must hold."""
+    transaction = await store.begin()
+    who = [("ann", "a.v1.S/Get"), ("bob", "a.v1.S/Set"), ("ann", "Set"), ("ann", "a.v1.S/Reset")]
+    made = batch(transaction.head, *([change("x"), change(name)] for name, _ in who))
+    named_ = [
+        replace(one, actor=actor, method=method)
+        for one, (actor, method) in zip(made.commits, who, strict=True)
+    ]
+    await transaction.commit(replace(made, commits=named_), 0)
+    cases: list[tuple[dict[str, Any], list[int]]] = [
+        ({}, [4, 4, 3, 3, 2, 2, 1, 1]),
+        ({"id": "x"}, [4, 3, 2, 1]),
+        ({"id": "X"}, []),
+        ({"actor": "ann"}, [4, 4, 3, 3, 1, 1]),
+        ({"id": "bob"}, [2]),
+        ({"method": "Set", "id": "x"}, [3, 2]),
+        ({"method": "set"}, []),
+        ({"method": "%et"}, []),
+        ({"method": "a.v1.S/Set", "id": "x"}, [2]),
+        ({"method": "v1.S/Set"}, []),
+        ({"method": "Set", "actor": "ann", "id": "x"}, [3]),
+    ]
+    for conditions, expected in cases:
+        question = LogQuestion(0, Position(4), **conditions)
+        found, reached = await store.search_log(question, LogLimits(99, 999, 99))
+        assert [one.header.revision for one in found] == expected, conditions
+        assert reached == Position(0)
+
+
+async def test_a_search_of_the_log_is_bounded(store: Store) -> None:
+    """By changes and bytes that are answered, and by changes that are looked at; it can go on."""
+    await write(store, *named(1, 3, 2))
+    for limits, expected, reached in (
+        (LogLimits(2, 99, 99), ["3/1", "3/0"], Position(2)),
+        (LogLimits(3, 99, 99), ["3/1", "3/0", "2/2"], Position(1, 2)),
+        (LogLimits(6, 99, 99), ["3/1", "3/0", "2/2", "2/1", "2/0", "1/0"], Position(0)),
+        (LogLimits(99, 7, 99), ["3/1"], Position(2, 1)),
+        (LogLimits(99, 8, 99), ["3/1", "3/0"], Position(2)),
+        (LogLimits(99, 0, 99), ["3/1"], Position(2, 1)),
+        (LogLimits(99, 99, 4), ["3/1", "3/0", "2/2", "2/1"], Position(1, 1)),
+        (LogLimits(99, 99, 5), ["3/1", "3/0", "2/2", "2/1", "2/0"], Position(1)),
+    ):
+        found, place = await store.search_log(LogQuestion(0, Position(3)), limits)
+        assert (found_by(found), place) == (expected, reached), limits
+    question, seen = LogQuestion(0, Position(3), id="2/0"), list[Position]()
+    while question.before > Position(0):
+        found, place = await store.search_log(question, LogLimits(1, 1, 2))
+        assert found_by(found) == (["2/0"] if place == Position(0) else [])
+        seen.append(place)
+        question = replace(question, before=place)
+    assert seen == [Position(2), Position(1, 1), Position(0)]
+
+
+async def test_a_search_of_a_log_that_is_trimmed(store: Store) -> None:
+    """What reaches below the trimmed part is RevisionCompacted, not an end that is none."""
+    await write(store, *named(2, 2, 2))
+    await write(store, [change("4/0")], floor=2)
+    assert await store.trim(2, 100) == 4
+    found, reached = await store.search_log(LogQuestion(2, Position(4)), LogLimits(99, 99, 99))
+    assert (found_by(found), reached) == (["4/0", "3/1", "3/0"], Position(2))
+    for before in (Position(4), Position(0)):
+        with pytest.raises(RevisionCompacted):
+            await store.search_log(LogQuestion(1, before), LogLimits(99, 99, 99))
 
 
 async def test_revisions_are_found_by_time(store: Store) -> None:

@@ -15,12 +15,14 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hyper_registry.model.errors import CommitUnknown, StoreFull, StoreLost, StoreUnavailable
 from hyper_registry.model.revision import Position
 from hyper_registry.store import sqlite as module
+from hyper_registry.store.base import LogLimits, LogQuestion
 from hyper_registry.store.checksums import of_values
 from hyper_registry.store.schema import SCHEMA_VERSION
 from hyper_registry.store.sqlite import SqliteStore
@@ -200,6 +202,33 @@ async def test_a_newer_schema(tmp_path: Path) -> None:
         connection.execute("UPDATE registry_head SET schema_version = 99")
     connection.close()
     assert f"schema version 99, and this program knows {SCHEMA_VERSION}" in await _refusal(path)
+
+
+async def test_a_schema_without_the_views(tmp_path: Path) -> None:
+    """A file of version 2, which had fewer views, gets them when it is opened, and nothing else."""
+    path, upgraded = tmp_path / "registry.db", tmp_path / "upgraded.db"
+    async with _opened(path) as store:
+        await create(store, "a")
+        before = await contents(store)
+    shutil.copy(path, upgraded)
+    with closing(sqlite3.connect(upgraded)) as connection, connection:
+        for view in ("plugins", "features", "mesh_services"):
+            connection.execute(f"DROP VIEW {view}")
+        connection.execute("UPDATE registry_head SET schema_version = 2")
+    assert SqliteStore(upgraded).peek() == before.head.revision
+    for _ in range(2):
+        async with _opened(upgraded) as store:
+            assert await contents(store) == before
+        schemas = []
+        for one in (path, upgraded):
+            with closing(sqlite3.connect(one)) as connection:
+                schemas.append(
+                    connection.execute(
+                        "SELECT name, sql FROM sqlite_schema ORDER BY name"
+                    ).fetchall()
+                    + connection.execute("SELECT schema_version FROM registry_head").fetchall()
+                )
+        assert schemas[0] == schemas[1]
 
 
 async def test_a_directory_that_does_not_exist(tmp_path: Path) -> None:
@@ -471,6 +500,42 @@ async def test_a_full_disk_is_store_full(sqlite: SqliteStore) -> None:
     assert (await contents(sqlite)).ids == ["a", "b"]
 
 
+async def test_a_store_is_opened_on_a_full_disk(
+    sqlite: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is read; writes are StoreFull until there is room, and a new one is not made."""
+    await create(sqlite, "a")
+    before = await contents(sqlite)
+    await sqlite.aclose()
+    full = sqlite3.OperationalError("database or disk is full")
+    full.sqlite_errorcode = sqlite3.SQLITE_FULL
+
+    class Full(module.DriverConnection):
+        def execute(self, statement: str, *more: Any) -> sqlite3.Cursor:
+            if "wal_checkpoint" in statement:
+                raise full
+            return super().execute(statement, *more)
+
+        def commit(self) -> None:
+            if self.total_changes:
+                raise full
+            super().commit()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "DriverConnection", Full)
+        assert await sqlite.open() == before.head
+        assert await contents(sqlite) == before
+        await sqlite.verify()
+        for _ in range(2):
+            with pytest.raises(StoreFull, match="free some space"):
+                await create(sqlite, "b")
+        assert await sqlite.revision_at(before.head.time) == before.head.revision
+        with pytest.raises(StoreFull, match="free some space"):
+            await SqliteStore(sqlite.path.with_name("new.db")).open()
+    await create(sqlite, "b")
+    assert (await contents(sqlite)).ids == ["a", "b"]
+
+
 async def test_a_full_disk_in_commit_is_store_full(
     sqlite: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -613,6 +678,31 @@ async def test_a_result_that_is_damaged(tmp_path: Path) -> None:
             await write(store, results=[result("k", 1 << 60)])
 
 
+@pytest.mark.parametrize(
+    ("script", "looked_at"),
+    [
+        ("UPDATE log_changes SET id = 'x' WHERE id = 'b'", 9),
+        ("UPDATE log_changes SET kind = 9", 9),
+        ("UPDATE log_revisions SET actor = 'eve'", 9),
+        ("DELETE FROM log_changes WHERE id = 'a'; UPDATE log_changes SET change = 1", 9),
+        ("DELETE FROM log_changes WHERE id = 'b'", 1),
+    ],
+)
+async def test_a_log_that_is_damaged_is_not_searched(
+    tmp_path: Path, script: str, looked_at: int
+) -> None:
+    """What a search answers of the log is as it was written and where, or it is refused."""
+    path, question = tmp_path / "registry.db", LogQuestion(0, Position(2))
+    async with _opened(path) as store:
+        await write(store, [change("a")], [change("b")])
+        found, _ = await store.search_log(question, LogLimits(9, 9, looked_at))
+        assert len(found) == min(2, looked_at)
+        with closing(sqlite3.connect(path)) as connection:
+            connection.executescript(script)
+        with pytest.raises(StoreUnavailable, match="is damaged"):
+            await store.search_log(question, LogLimits(9, 9, looked_at))
+
+
 async def test_an_older_row_is_found(tmp_path: Path) -> None:
     """A row as it was before its last change, whole in itself, is not taken for the present."""
     path = tmp_path / "registry.db"
@@ -641,6 +731,31 @@ async def test_a_file_that_is_replaced(sqlite: SqliteStore) -> None:
     for attempt in (sqlite.verify, lambda: create(sqlite, "b"), sqlite.snapshot):
         with pytest.raises(StoreLost, match="another file has been put in its place"):
             await attempt()
+
+
+async def test_a_file_that_grows_while_it_is_looked_at(
+    sqlite: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who saw the file before another one saw it grown takes it for whole, and both a cut for one.
+
+    Every connection and every commit looks, each in a thread of its own.
+    """
+    await create(sqlite, "a")
+    path, size = sqlite.path, sqlite.path.stat().st_size
+    honest = Path.stat
+
+    def stat(asked: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        found = honest(asked, follow_symlinks=follow_symlinks)
+        monkeypatch.undo()
+        os.truncate(path, size + 4096)
+        sqlite.check_place()
+        return found
+
+    monkeypatch.setattr(Path, "stat", stat)
+    sqlite.check_place()
+    os.truncate(path, size)
+    with pytest.raises(StoreLost, match="it has been cut"):
+        sqlite.check_place()
 
 
 async def test_a_file_that_is_replaced_during_a_commit(

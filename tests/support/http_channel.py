@@ -242,7 +242,8 @@ def transcoded(rule: http_pb2.HttpRule, request: Message) -> tuple[str, str, Any
         body = to_json(rest)
         rest = type(request)()
     elif rule.body and rest.HasField(rule.body):
-        body = to_json(getattr(rest, rule.body))
+        field: Any = request.DESCRIPTOR.fields_by_name[rule.body]
+        body = _one_to_json(field, getattr(rest, rule.body))
         rest.ClearField(rule.body)
     query = urlencode(list(_parameters(rest, "")))
     return pattern.upper(), f"{path}?{query}" if query else path, body

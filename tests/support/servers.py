@@ -24,7 +24,10 @@ from hyper_registry.config import Config
 from ose.registry.client import AsyncRegistryClient, RetryPolicy
 from ose.registry.v1.admin_service_pb2_grpc import AdminServiceStub
 from ose.registry.v1.entity_service_pb2_grpc import EntityServiceStub
+from ose.registry.v1.feature_service_pb2_grpc import FeatureServiceStub
 from ose.registry.v1.graph_service_pb2_grpc import GraphServiceStub
+from ose.registry.v1.lease_service_pb2_grpc import LeaseServiceStub
+from ose.registry.v1.plugin_service_pb2_grpc import PluginServiceStub
 from ose.registry.v1.registry_service_pb2_grpc import RegistryServiceStub
 from ose.registry.v1.relationship_service_pb2_grpc import RelationshipServiceStub
 from ose.registry.v1.search_service_pb2_grpc import SearchServiceStub
@@ -34,7 +37,10 @@ from tests.support.http_channel import HttpChannel
 if TYPE_CHECKING:
     from ose.registry.v1.admin_service_pb2_grpc import AdminServiceAsyncStub
     from ose.registry.v1.entity_service_pb2_grpc import EntityServiceAsyncStub
+    from ose.registry.v1.feature_service_pb2_grpc import FeatureServiceAsyncStub
     from ose.registry.v1.graph_service_pb2_grpc import GraphServiceAsyncStub
+    from ose.registry.v1.lease_service_pb2_grpc import LeaseServiceAsyncStub
+    from ose.registry.v1.plugin_service_pb2_grpc import PluginServiceAsyncStub
     from ose.registry.v1.registry_service_pb2_grpc import RegistryServiceAsyncStub
     from ose.registry.v1.relationship_service_pb2_grpc import RelationshipServiceAsyncStub
     from ose.registry.v1.search_service_pb2_grpc import SearchServiceAsyncStub
@@ -94,6 +100,21 @@ class Stubs:
     def watch(self) -> WatchServiceAsyncStub:
         """WatchService."""
         return WatchServiceStub(self.channel)
+
+    @cached_property
+    def leases(self) -> LeaseServiceAsyncStub:
+        """LeaseService."""
+        return LeaseServiceStub(self.channel)
+
+    @cached_property
+    def plugins(self) -> PluginServiceAsyncStub:
+        """PluginService."""
+        return PluginServiceStub(self.channel)
+
+    @cached_property
+    def features(self) -> FeatureServiceAsyncStub:
+        """FeatureService."""
+        return FeatureServiceStub(self.channel)
 
     @cached_property
     def admin(self) -> AdminServiceAsyncStub:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from hyper_registry.model.entity import Entity
 from hyper_registry.model.relationship import Relationship
 from hyper_registry.model.revision import Commit, Kind, Position
+from hyper_registry.query.traversal import Walker
 from hyper_registry.registry.codec import decode_entity, decode_relationship
 from hyper_registry.registry.engine import Engine
 from hyper_registry.registry.mutations import Decision, DeleteEntity, Mutation, WriteRequest
@@ -91,7 +92,7 @@ async def graph_world(
     engine = Engine(MemoryStore(disk))
     await engine.start()
     seats = Seats(max_watches)
-    hub = GraphHub(engine, seats, cache_bytes)
+    hub = GraphHub(engine, Walker(engine.view), seats, cache_bytes)
     hub.start()
     try:
         yield GraphWorld(engine, hub, seats)

@@ -1,7 +1,7 @@
 """The bugs that etcd's users and its robustness tests found in its Watch, tried on ours.
 
 Each test names a report, says what went wrong there, and makes the circumstances here. None of the
-code is etcd's. `docs/watch.md` has the table.
+code is etcd's. The README has the table.
 """
 
 from __future__ import annotations

@@ -65,6 +65,24 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return walked
 
 
+class Gate:
+    """Holds up those who walk the graph, until it is opened."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.reached = asyncio.Event()
+        self.opened = asyncio.Event()
+        honest = AnswerReader.read
+
+        async def read(
+            reader: AnswerReader, question: object, revision: int, bounds: Bounds
+        ) -> object:
+            self.reached.set()
+            await self.opened.wait()
+            return await honest(reader, question, revision, bounds)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(AnswerReader, "read", read)
+
+
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """No time has to pass between two differences."""
     monkeypatch.setattr(group, "STEP_SECONDS", 0.0)
@@ -460,11 +478,64 @@ async def test_there_are_so_many_watches(monkeypatch: pytest.MonkeyPatch) -> Non
             await second.aclose()
             await second.aclose()
             assert w.seats.taken == 1
-            monkeypatch.setattr(hub, "MAX_NODES", 1)
+            monkeypatch.setattr(group, "MAX_NODES", 1)
             with pytest.raises(TooManyStreams, match="max_followed_nodes"):
                 await w.open("db")
             async with await w.open():
                 pass
+
+
+async def test_watches_that_are_opened_at_once_share_the_room(
+    w: GraphWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How large an answer is shows when it is there: of those that come together, one fits.
+
+    So it is when they are resumed. What an answer took is given back with its last watch.
+    """
+    async with await w.open("other") as watch:
+        token = (await until_end(watch)).token
+    monkeypatch.setattr(group, "MAX_NODES", 1)
+    async with AsyncExitStack() as stack:
+        opening = [w.open(), w.open("db"), w.open("disk", question=IMPACT)]
+        found = await asyncio.gather(*opening, return_exceptions=True)
+        opened = [one for one in found if isinstance(one, GraphWatch)]
+        for one in opened:
+            await stack.enter_async_context(one)
+        assert len(opened) == w.seats.taken == 1
+        assert sum(isinstance(one, TooManyStreams) for one in found) == 2
+    assert w.hub.sources.followed == 0
+    gate = Gate(monkeypatch)
+    async with await w.open("other", token) as resumed:
+        waiting = asyncio.create_task(receive(resumed))
+        await gate.reached.wait()
+        also = asyncio.create_task(w.open("db"))
+        await asyncio.sleep(0)
+        gate.opened.set()
+        outcomes = await asyncio.gather(waiting, also, return_exceptions=True)
+        assert sum(isinstance(one, TooManyStreams) for one in outcomes) == 1
+        if isinstance(outcomes[1], GraphWatch):
+            await outcomes[1].aclose()
+
+
+async def test_nothing_is_missed_while_a_group_looks(
+    w: GraphWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What touches an answer that is being walked is told, however much happens meanwhile."""
+    at_once(monkeypatch)
+    monkeypatch.setattr(group, "_MOST_PENDING", 1)
+    async with await w.open(question=DEPENDENCIES) as watch:
+        following = await until_end(watch)
+        gate = Gate(monkeypatch)
+        waiting = asyncio.create_task(step(watch, following))
+        await w.link("disk", "other")
+        await gate.reached.wait()
+        await w.create("elsewhere")
+        await w.hub._followed(w.revision)
+        # Only the answer that is being walked has this one.
+        await w.hub._followed(await w.touch("other", "2"))
+        gate.opened.set()
+        assert await waiting == [(ENTERED, "other"), (ENTERED, "disk-depends_on-other")]
+        assert await step(watch, following) == [(CHANGED, "other")]
 
 
 async def test_draining(w: GraphWorld) -> None:
@@ -489,6 +560,17 @@ async def test_closing_ends_a_wait(w: GraphWorld) -> None:
         await w.hub.aclose()
         with pytest.raises(NotServing):
             await waiting
+
+
+async def test_closing_ends_an_opening(w: GraphWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is still waiting for the answer then is told that nothing is served."""
+    gate = Gate(monkeypatch)
+    opening = [asyncio.create_task(w.open(root)) for root in ("app", "app", "db")]
+    await gate.reached.wait()
+    await w.hub.aclose()
+    found = await asyncio.gather(*opening, return_exceptions=True)
+    assert [type(one) for one in found] == [NotServing] * 3
+    assert w.seats.taken == 0
 
 
 async def test_a_failure_is_told(w: GraphWorld, monkeypatch: pytest.MonkeyPatch) -> None:

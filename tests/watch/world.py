@@ -45,7 +45,8 @@ class World:
 
     async def write(self, *mutations: Mutation) -> int:
         """Writes all of it as one revision; answers that."""
-        return int(await self.engine.committer.submit(WriteRequest(mutations, _revision, "Write")))
+        request = WriteRequest(mutations, revision_of, "Write")
+        return int(await self.engine.committer.submit(request))
 
     async def create(self, id_: str, type_: str = "service", **fields: object) -> int:
         """Creates an entity whose name is its id."""
@@ -158,5 +159,6 @@ def brief(messages: Iterable[WatchResponse]) -> list[tuple[int, int, str]]:
     ]
 
 
-def _revision(decision: Decision) -> bytes:
+def revision_of(decision: Decision) -> bytes:
+    """The answer of a request that asks for its revision."""
     return str(decision.revision).encode()

@@ -14,6 +14,8 @@ import click
 from nexus_registry.completion import (
     complete_entity,
     complete_entity_type,
+    complete_lease,
+    complete_plugin,
     complete_relationship_type,
 )
 from nexus_registry.failures import FILTER_KEY, USAGE, Failure
@@ -32,6 +34,7 @@ __all__ = [
     "ListType",
     "Point",
     "PointType",
+    "entities_argument",
     "entity_argument",
     "entity_types_option",
     "filter_option",
@@ -39,6 +42,8 @@ __all__ = [
     "health_numbers",
     "json_values",
     "key_values",
+    "lease_argument",
+    "plugin_argument",
     "read_bytes",
     "read_metadata_file",
     "read_of",
@@ -190,6 +195,27 @@ def health_numbers(names: Iterable[str]) -> list[HealthStatus.ValueType]:
 def entity_argument(name: str = "entity") -> Callable[[F], F]:
     """An argument that names an entity (see `resolver`)."""
     return click.argument(name, metavar=name.upper(), shell_complete=complete_entity)
+
+
+def entities_argument(*, required: bool = False) -> Callable[[F], F]:
+    """Any number of arguments that name entities; the command gets `entities`."""
+    return click.argument(
+        "entities",
+        metavar="ENTITY..." if required else "[ENTITY]...",
+        nargs=-1,
+        required=required,
+        shell_complete=complete_entity,
+    )
+
+
+def lease_argument() -> Callable[[F], F]:
+    """An argument that is the id of a lease; the command gets `lease`."""
+    return click.argument("lease", metavar="LEASE", shell_complete=complete_lease)
+
+
+def plugin_argument() -> Callable[[F], F]:
+    """An argument that names a plugin (see `resolver`); the command gets `plugin`."""
+    return click.argument("plugin", metavar="PLUGIN", shell_complete=complete_plugin)
 
 
 def read_options(command: F) -> F:

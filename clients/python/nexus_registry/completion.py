@@ -19,10 +19,18 @@ if TYPE_CHECKING:
     from ose.registry.client import RegistryClient
     from ose.registry.v1.entity_pb2 import Entity
 
-__all__ = ["complete_entity", "complete_entity_type", "complete_relationship_type"]
+__all__ = [
+    "complete_entity",
+    "complete_entity_type",
+    "complete_feature",
+    "complete_lease",
+    "complete_plugin",
+    "complete_relationship_type",
+]
 
 _SECONDS: Final = 1.0
 _MOST: Final = 50
+_MOST_LOOKED_AT: Final = 1000
 
 
 def complete_entity(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
@@ -34,6 +42,36 @@ def complete_entity(ctx: click.Context, _param: click.Parameter, incomplete: str
             name_prefix=prefix, type=[kind] if kind else [], max_results=_MOST
         )
         return _ways_to_say([*found], kind + slash)
+
+    return _asked(ctx, ask)
+
+
+def complete_plugin(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Names of plugins."""
+
+    def ask(client: RegistryClient) -> Iterable[str]:
+        found = client.list_entities(name_prefix=incomplete, type=["plugin"], max_results=_MOST)
+        return [entity.name for entity in found]
+
+    return _asked(ctx, ask)
+
+
+def complete_feature(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Ids of features."""
+
+    def ask(client: RegistryClient) -> Iterable[str]:
+        found = [feature.id for feature in client.list_features()]
+        return [one for one in found if one.startswith(incomplete)][:_MOST]
+
+    return _asked(ctx, ask)
+
+
+def complete_lease(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Ids of leases."""
+
+    def ask(client: RegistryClient) -> Iterable[str]:
+        found = [lease.id for lease in client.list_leases(max_results=_MOST_LOOKED_AT)]
+        return [one for one in found if one.startswith(incomplete)][:_MOST]
 
     return _asked(ctx, ask)
 

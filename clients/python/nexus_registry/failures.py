@@ -87,7 +87,10 @@ _SHOWN: Final = 36
 _HINTS: Final = {
     "HAS_RELATIONSHIPS": "--cascade",
     "CASCADE_TOO_LARGE": "--allow-large",
+    "CHANGE_TOO_LARGE": "--allow-large",
     "COMMIT_UNKNOWN": "retry with the same --idempotency-key",
+    "MANIFEST_DIFFERS": "--replace",
+    "STILL_REQUIRED": "--force",
 }
 
 

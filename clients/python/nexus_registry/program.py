@@ -42,7 +42,9 @@ class LazyCommand(NamedTuple):
 
 
 class _WithGlobalOptions(click.Command):
-    """Shows the global options as a section of their own."""
+    """Shows the global options as a section of their own, and examples below the help."""
+
+    examples = ""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the command's own options, then the global ones."""
@@ -57,22 +59,23 @@ class _WithGlobalOptions(click.Command):
                 with formatter.section(title):
                     formatter.write_dl(records)
 
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the examples as they are, then the epilog."""
+        if self.examples:
+            with formatter.section("Examples"):
+                for line in self.examples.strip().splitlines():
+                    formatter.write(f"{'':{formatter.current_indent}}{line.strip()}\n")
+        super().format_epilog(ctx, formatter)
+
 
 class Command(_WithGlobalOptions):
-    """A subcommand: takes the global options too, and shows examples below its help."""
+    """A subcommand: takes the global options too."""
 
     def __init__(self, *args: Any, examples: str = "", **attrs: Any) -> None:
         super().__init__(*args, **attrs)
-        self.params += global_options()
-        self._examples = examples
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Writes the examples as they are, then the epilog."""
-        if self._examples:
-            with formatter.section("Examples"):
-                for line in self._examples.strip().splitlines():
-                    formatter.write(f"{'':{formatter.current_indent}}{line.strip()}\n")
-        super().format_epilog(ctx, formatter)
+        own = {param.name for param in self.params}
+        self.params += [option for option in global_options() if option.name not in own]
+        self.examples = examples
 
 
 def command(name: str, *, examples: str = "") -> Callable[[Callable[..., Any]], click.Command]:
@@ -81,14 +84,36 @@ def command(name: str, *, examples: str = "") -> Callable[[Callable[..., Any]], 
 
 
 class Program(_WithGlobalOptions, click.Group):
-    """A group whose commands are imported when they are called, and whose errors are one line."""
+    """A group whose commands are imported when they are called, and whose errors are one line.
 
-    def __init__(self, name: str, commands: Mapping[str, LazyCommand], **attrs: Any) -> None:
+    It may be a command of another one. `default` is the command that runs when none is named.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        commands: Mapping[str, LazyCommand],
+        *,
+        examples: str = "",
+        default: str = "",
+        **attrs: Any,
+    ) -> None:
+        if default:
+            attrs |= {"invoke_without_command": True, "callback": self._run_default}
         attrs.setdefault("epilog", EXIT_CODES_HELP)
         attrs.setdefault("context_settings", {"help_option_names": ["-h", "--help"]})
         super().__init__(name, **attrs)
         self.params += global_options()
+        self.examples = examples
         self._lazy: Final = dict(commands)
+        self._default: Final = default
+
+    def _run_default(self) -> None:
+        ctx = click.get_current_context()
+        if ctx.invoked_subcommand is None:
+            command = self.get_command(ctx, self._default)
+            assert command is not None, self._default
+            ctx.invoke(command)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names of the commands, in the order in which they are declared."""

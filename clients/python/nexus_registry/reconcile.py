@@ -50,6 +50,8 @@ class Ownership:
     """The metadata keys of entities that it sets. They contain no dot."""
     edge_metadata: frozenset[str] = frozenset()
     """The metadata keys of relationships that it sets, beside the mark. They contain no dot."""
+    weights: bool = False
+    """Whether the weights of relationships are its own to say."""
 
     def owns_entity(self, entity: Entity) -> bool:
         """Whether an entity was made by this discoverer."""
@@ -184,8 +186,12 @@ def _created_name(entity: Entity) -> str:
 
 def _updated_name(after: Entity, before: Entity) -> str:
     if after.version != before.version:
-        return f"{after.name} {before.version} => {after.version}"
+        return f"{after.name} {_version(before)} => {_version(after)}"
     return _created_name(after)
+
+
+def _version(entity: Entity) -> str:
+    return entity.version or "(no version)"
 
 
 def _entity_mask(after: Entity, before: Entity, owner: Ownership) -> list[str]:
@@ -198,6 +204,7 @@ def _entity_mask(after: Entity, before: Entity, owner: Ownership) -> list[str]:
 
 _ENTITY_FIELDS: Final = ("name", "version")
 _EDGE_FIELDS: Final = ("version_constraint",)
+_WEIGHED_FIELDS: Final = (*_EDGE_FIELDS, "weight")
 
 
 def _metadata_paths(after: Struct, before: Struct, keys: Iterable[str]) -> list[str]:
@@ -231,7 +238,8 @@ def _relationships(
 
 
 def _edge_mask(after: Relationship, before: Relationship, owner: Ownership) -> list[str]:
-    mask = [name for name in _EDGE_FIELDS if getattr(after, name) != getattr(before, name)]
+    owned = _WEIGHED_FIELDS if owner.weights else _EDGE_FIELDS
+    mask = [name for name in owned if getattr(after, name) != getattr(before, name)]
     keys = {owner.mark[0], *owner.edge_metadata}
     return mask + _metadata_paths(after.metadata, before.metadata, keys)
 

@@ -10,12 +10,18 @@ from ose.registry.jsonform import to_dict
 if TYPE_CHECKING:
     from nexus_registry.session import Session
     from ose.registry.v1.entity_pb2 import Entity
+    from ose.registry.v1.feature_pb2 import ClassificationRule, Feature
+    from ose.registry.v1.lease_pb2 import Lease
     from ose.registry.v1.relationship_pb2 import Relationship
 
 __all__ = ["delete_relationship", "show_written"]
 
 
-def show_written(session: Session, written: Entity | Relationship, text: str) -> None:
+def show_written(
+    session: Session,
+    written: ClassificationRule | Entity | Feature | Lease | Relationship,
+    text: str,
+) -> None:
     """Shows a resource that was written: as JSON or YAML, or as a line that begins with `text`.
 
     With `--quiet` the line is the id alone, for scripts.

@@ -28,8 +28,18 @@ if TYPE_CHECKING:
     from ose.registry.v1.entity_pb2 import Entity
     from ose.registry.v1.relationship_pb2 import Relationship
 
-__all__ = ["RELATIONSHIP", "newest", "readings", "relationship_id", "resolve", "resolve_edge"]
+__all__ = [
+    "PLUGIN",
+    "RELATIONSHIP",
+    "newest",
+    "readings",
+    "relationship_id",
+    "resolve",
+    "resolve_edge",
+    "resolve_plugin",
+]
 
+PLUGIN: Final = "plugin"
 RELATIONSHIP: Final = "relationship"
 
 _ID: Final = re.compile(r"[^/%?#,\s\x00-\x1f\x7f-\x9f]{1,255}")
@@ -73,6 +83,23 @@ def resolve(client: RegistryClient, text: str, read: ReadOptions | None = None) 
         if found := _matching(client, reading, options):
             return _one_of(text, found)
     raise Failure(f"no entity has the id or the name {clean(text)!r}", NOT_FOUND)
+
+
+def resolve_plugin(client: RegistryClient, text: str, read: ReadOptions | None = None) -> Entity:
+    """The plugin that a name argument means; entities of other types count for nothing.
+
+    Raises Failure if there is none (exit code 3).
+    """
+    options = read or {}
+    other = _by_id(client, text, options)
+    if other is not None and other.type == PLUGIN:
+        return other
+    for reading in readings(text if text.startswith(f"{PLUGIN}/") else f"{PLUGIN}/{text}"):
+        if reading.type == PLUGIN and (found := _matching(client, reading, options)):
+            return newest(found)
+    if other is not None:
+        raise Failure(f"{entity_name(other)} (id {other.id}) is no plugin", NOT_FOUND)
+    raise Failure(f"no plugin has the id or the name {clean(text)!r}", NOT_FOUND)
 
 
 def _by_id(client: RegistryClient, text: str, read: ReadOptions) -> Entity | None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from nexus_registry.failures import SERVER_MISSING, Failure
 from nexus_registry.settings import Settings, settings_from_environment
 
 if TYPE_CHECKING:
@@ -32,9 +35,11 @@ class Session:
     @cached_property
     def client(self) -> RegistryClient:
         """The client of the registry; it is closed when the command ends."""
-        client = self._connect(self.settings)
+        opened = ExitStack()
+        client = self._connect(_reached(self.settings, opened))
+        opened.callback(client.close)
         if (ctx := click.get_current_context(silent=True)) is not None:
-            ctx.find_root().call_on_close(client.close)
+            ctx.find_root().call_on_close(opened.close)
         return client
 
     @cached_property
@@ -64,6 +69,21 @@ def _connect(settings: Settings) -> RegistryClient:
     from ose.registry.client import RegistryClient  # imports gRPC, which takes 0.1 s
 
     return RegistryClient(settings.server, timeout=settings.timeout)
+
+
+def _reached(settings: Settings, opened: ExitStack) -> Settings:
+    """The settings with a server to ask: one in this process, if they name a database."""
+    if not settings.database:
+        return settings
+    from ose.registry.embedded import EmbeddedRegistry, ServerMissing
+
+    try:
+        embedded = opened.enter_context(EmbeddedRegistry(settings.database))
+    except ServerMissing:
+        raise Failure(SERVER_MISSING) from None
+    except ValueError as error:
+        raise click.UsageError(f"--database {settings.database}: {error}") from error
+    return replace(settings, server=embedded.target)
 
 
 def pass_session(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -41,6 +41,8 @@ class Settings:
 
     server: str = DEFAULT_SERVER
     """`host:port`, or another target that gRPC understands."""
+    database: str = ""
+    """A database to open in this process, instead of asking a server; empty for a server."""
     output: OutputFormat = "table"
     timeout: float = DEFAULT_TIMEOUT
     """Seconds that one question may take. Streams (watch, import, export) are not bound by it."""
@@ -104,6 +106,10 @@ def _set_server(settings: Settings, value: str) -> None:
         raise click.UsageError(str(error)) from error
 
 
+def _set_database(settings: Settings, value: str) -> None:
+    settings.database = value
+
+
 def _set_output(settings: Settings, value: OutputFormat) -> None:
     settings.output = value
 
@@ -146,6 +152,12 @@ def global_options() -> list[click.Parameter]:
             metavar="HOST:PORT",
             note=_set_server,
             help=f"The registry. Default: $REGISTRY_SERVER, else {DEFAULT_SERVER}.",
+        ),
+        GlobalOption(
+            ["--database"],
+            metavar="FILE",
+            note=_set_database,
+            help="Open this file here, without a server. One that a server has open is refused.",
         ),
         GlobalOption(
             ["-o", "--output"],

@@ -14,12 +14,17 @@ RegistryError
 │   ├── IdTaken
 │   ├── NameTaken
 │   ├── RelationshipTaken
+│   ├── ManifestDiffers
 │   └── IdempotencyKeyReused
 ├── FailedPrecondition
 │   ├── EndpointMissing
 │   ├── HasRelationships
 │   ├── CascadeTooLarge
+│   ├── ChangeTooLarge
 │   ├── AnswerTooLarge
+│   ├── IllegalTransition
+│   ├── StillRequired
+│   ├── BuiltIn
 │   └── HistoryChanged
 ├── Aborted
 │   ├── RevisionMismatch
@@ -33,6 +38,7 @@ RegistryError
 │   └── RevisionNotReached
 ├── ResourceExhausted
 │   ├── BodyTooLarge
+│   ├── ResolutionTooLarge
 │   ├── StoreFull
 │   └── TooManyStreams
 ├── Unimplemented
@@ -50,7 +56,7 @@ is a bug and is answered as INTERNAL.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 # An error travels in trailers, which clients take only up to 8 KiB. What callers have sent may be
@@ -59,6 +65,7 @@ _MESSAGE_BYTES = 700
 _PATH_BYTES = 200
 _DESCRIPTION_BYTES = 400
 _VIOLATIONS_BYTES = 2000
+_MOST_DEPENDENTS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +169,8 @@ class EntityNotFound(NotFound):
 
     reason = "ENTITY_NOT_FOUND"
 
-    def __init__(self, entity_id: str, revision: int) -> None:
-        super().__init__(f"no entity {entity_id!r}", id=entity_id, revision=revision)
+    def __init__(self, entity_id: str, revision: int, kind: str = "entity") -> None:
+        super().__init__(f"no {kind} {entity_id!r}", id=entity_id, revision=revision)
 
 
 class RelationshipNotFound(NotFound):
@@ -230,6 +237,21 @@ class RelationshipTaken(AlreadyExists):
         )
 
 
+class ManifestDiffers(AlreadyExists):
+    """Another manifest is registered under the same name and version."""
+
+    reason = "MANIFEST_DIFFERS"
+
+    def __init__(self, plugin_id: str, name: str, version: str) -> None:
+        super().__init__(
+            f"another manifest is registered as {name!r} {version!r} ({plugin_id}): set replace, "
+            "or give it another version",
+            id=plugin_id,
+            name=name,
+            version=version,
+        )
+
+
 class IdempotencyKeyReused(AlreadyExists):
     """The idempotency key was used with another body."""
 
@@ -284,6 +306,17 @@ class CascadeTooLarge(FailedPrecondition):
         )
 
 
+class ChangeTooLarge(FailedPrecondition):
+    """A change would be of more than may be changed at once."""
+
+    reason = "CHANGE_TOO_LARGE"
+
+    def __init__(self, what: str, maximum: int) -> None:
+        super().__init__(
+            f"more than {maximum} {what} would change at once: set allow_large", maximum=maximum
+        )
+
+
 class AnswerTooLarge(FailedPrecondition):
     """An answer about the graph is larger than what can be followed or compared."""
 
@@ -296,6 +329,48 @@ class AnswerTooLarge(FailedPrecondition):
             limit=limit,
             maximum=maximum,
         )
+
+
+class IllegalTransition(FailedPrecondition):
+    """A plugin cannot go from its status to another; `allowed` are those that can follow."""
+
+    reason = "ILLEGAL_TRANSITION"
+
+    def __init__(self, plugin_id: str, before: str, after: str, allowed: Iterable[str]) -> None:
+        possible = ", ".join(sorted(allowed))
+        super().__init__(
+            f"{plugin_id!r} is {before} and cannot become {after}: it can become {possible}",
+            id=plugin_id,
+            to=after,
+            allowed=possible,
+            **{"from": before},
+        )
+
+
+class StillRequired(FailedPrecondition):
+    """Other plugins need this one, and nothing else will do for them."""
+
+    reason = "STILL_REQUIRED"
+
+    def __init__(self, plugin_id: str, dependents: Sequence[str]) -> None:
+        named = ", ".join(dependents[:_MOST_DEPENDENTS])
+        more = len(dependents) - _MOST_DEPENDENTS
+        super().__init__(
+            f"{plugin_id!r} is needed by {named}{f' and {more} more' if more > 0 else ''}, and "
+            "nothing else will do: unregister them first, or set force",
+            id=plugin_id,
+            count=len(dependents),
+            dependents=named,
+        )
+
+
+class BuiltIn(FailedPrecondition):
+    """What comes with the server cannot be changed."""
+
+    reason = "BUILT_IN"
+
+    def __init__(self, resource_id: str) -> None:
+        super().__init__(f"{resource_id!r} comes with the server", id=resource_id)
 
 
 class HistoryChanged(FailedPrecondition):
@@ -435,6 +510,20 @@ class StoreFull(ResourceExhausted):
 
     def __init__(self, detail: str = "the store has no room; nothing was written") -> None:
         super().__init__(detail)
+
+
+class ResolutionTooLarge(ResourceExhausted):
+    """Dependencies are too many, or too entangled, to be resolved."""
+
+    reason = "RESOLUTION_TOO_LARGE"
+
+    def __init__(self, limit: str, maximum: int) -> None:
+        super().__init__(
+            f"the dependencies cannot be resolved within {maximum} ({limit}): ask for fewer roots, "
+            "or narrow their constraints",
+            limit=limit,
+            maximum=maximum,
+        )
 
 
 class TooManyStreams(ResourceExhausted):

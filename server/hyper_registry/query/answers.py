@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -13,9 +11,10 @@ import numpy as np
 from hyper_registry.model.errors import AnswerTooLarge, EntityNotFound
 from hyper_registry.query import kernels
 from hyper_registry.query.traversal import GraphQuestion, Limits, Walk, Walker
+from hyper_registry.query.working import in_thread
 from hyper_registry.registry.columns import Ints
 from hyper_registry.registry.table import LINKS, SIZE_CODES, Table
-from hyper_registry.registry.view import Generation, View
+from hyper_registry.registry.view import Generation
 
 # Looking at an entry takes 20 to 200 ns, depending on the caches: at most 1 ms on the event loop.
 _INLINE_ENTRIES = 4096
@@ -86,19 +85,14 @@ async def off_the_loop(records: int, work: Callable[[], T]) -> T:
     """What `work` answers, from a thread if it has to do with many records."""
     if records <= _INLINE_RECORDS:
         return work()
-    return await asyncio.to_thread(work)
+    return await in_thread(work)
 
 
 class AnswerReader:
-    """Walks whole answers; lives on the event loop, and walks far ones in `executor`.
+    """Walks whole answers; lives on the event loop, and walks far ones in a thread."""
 
-    None is the loop's own executor.
-    """
-
-    def __init__(self, view: View, executor: Executor | None = None) -> None:
-        self._view = view
-        self._executor = executor
-        self._walker = Walker(view)
+    def __init__(self, walker: Walker) -> None:
+        self._walker = walker
 
     async def read(self, question: GraphQuestion, revision: int, bounds: Bounds) -> Answer:
         """The answer at a revision, which must be readable. Raises AnswerTooLarge."""
@@ -106,11 +100,11 @@ class AnswerReader:
             walk = self._walker.begin(question, revision)
         except EntityNotFound:
             nothing = np.zeros(0, dtype=np.int64)
-            return Answer(self._view.generation, revision, nothing, nothing, nothing)
+            return Answer(self._walker.view.generation, revision, nothing, nothing, nothing)
         walk.turn(0, 0, Limits(nodes=bounds.nodes, edges=bounds.edges))
         status = walk.advance(_INLINE_ENTRIES)
         if status == kernels.WORKING:
-            return await self._in_thread(walk, bounds)
+            return await in_thread(lambda: self._finish(walk, walk.advance(), bounds), walk.cancel)
         return self._finish(walk, status, bounds)
 
     async def read_both(
@@ -123,16 +117,6 @@ class AnswerReader:
             # Compaction may come between them.
             if before.generation is after.generation:
                 return before, after
-
-    async def _in_thread(self, walk: Walk, bounds: Bounds) -> Answer:
-        def work() -> Answer:
-            return self._finish(walk, walk.advance(), bounds)
-
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
-        except asyncio.CancelledError:
-            walk.cancel()
-            raise
 
     def _finish(self, walk: Walk, status: int, bounds: Bounds) -> Answer:
         try:

@@ -10,14 +10,13 @@ relationship in one way only (Boesch and Tindell).
 from __future__ import annotations
 
 from collections.abc import Collection
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
 
-from hyper_registry.model.errors import InvalidArgument, TokenInvalid, Violation
+from hyper_registry.model.errors import TokenInvalid
 from hyper_registry.model.relationship import DEPENDENCY_TYPES, Direction
 from hyper_registry.model.rules import ID_RULE, is_id, shown
 from hyper_registry.query import component_kernels as finding
@@ -27,7 +26,7 @@ from hyper_registry.query.filters import EntityFilter, parse_types
 from hyper_registry.query.found import Found
 from hyper_registry.query.graph import Reason
 from hyper_registry.query.judging import Judge
-from hyper_registry.query.masks import Masks
+from hyper_registry.query.problems import Problems
 from hyper_registry.query.region import Region
 from hyper_registry.query.tokens import PAGE_FIELD, History, Kind, PageToken, digest_of, open_page
 from hyper_registry.query.traversal import DEFAULT_BYTES, GraphQuestion, Limits, Walk, Walker
@@ -76,24 +75,22 @@ class CycleQuestion:
     ) -> CycleQuestion:
         """The question of a request's fields; 0 and what is empty are left out.
 
-        Raises LimitExceeded, FilterInvalid or another InvalidArgument.
+        Raises InvalidArgument with every field that is malformed; LimitExceeded or FilterInvalid if
+        that is all that is wrong.
         """
-        violations = []
+        wrong = Problems()
         if root_id and not is_id(root_id):
-            violations.append(Violation("root_id", f"{ID_RULE}, got {shown(root_id)}"))
+            wrong.add("root_id", f"{ID_RULE}, got {shown(root_id)}")
         if cycles_per_group and not 1 <= cycles_per_group <= _MOST_CYCLES:
-            violations.append(
-                Violation("cycles_per_group", f"1 to {_MOST_CYCLES}, got {cycles_per_group}")
-            )
-        if violations:
-            raise InvalidArgument(violations)
-        return cls(
-            root_id or None,
-            parse_types("types", types or DEPENDENCY_TYPES),
-            parse_types("entity_types", entity_types) or None,
-            EntityFilter.parse(filter=filter) if filter.strip() else None,
-            cycles_per_group or 1,
-        )
+            wrong.add("cycles_per_group", f"1 to {_MOST_CYCLES}, got {cycles_per_group}")
+        with wrong:
+            walked = parse_types("types", types or DEPENDENCY_TYPES)
+        with wrong:
+            entered = parse_types("entity_types", entity_types) or None
+        with wrong:
+            condition = EntityFilter.parse(filter=filter) if filter.strip() else None
+        wrong.check()
+        return cls(root_id or None, walked, entered, condition, cycles_per_group or 1)
 
     @cached_property
     def digest(self) -> str:
@@ -275,17 +272,11 @@ def _members(region: Region) -> Ints:
 
 
 class CycleReader:
-    """Answers questions about circles; lives on the event loop, and searches in `executor`.
+    """Answers questions about circles; lives on the event loop, and searches in a thread."""
 
-    None is the loop's own executor.
-    """
-
-    def __init__(self, history: History, executor: Executor | None = None) -> None:
+    def __init__(self, history: History, walker: Walker) -> None:
         self._history = history
-        self._executor = executor
-        self._walker = Walker(history.view)
-        self._edge_types = Masks(history.view.relationship_types)
-        self._entity_types = Masks(history.view.entity_types)
+        self._walker = walker
         self._paused = Paused[CycleSearch](self._drop)
 
     async def answer(
@@ -304,6 +295,12 @@ class CycleReader:
                     place, revision = (number, at), token.revision
                 case _:
                     raise TokenInvalid(PAGE_FIELD, "it is not a token of this registry")
+        with self._history.pins.hold(revision):
+            return await self._page(question, limit, revision, place)
+
+    async def _page(
+        self, question: CycleQuestion, limit: int, revision: int, place: tuple[int, int]
+    ) -> CyclePage:
         search = self._paused.take((question.digest, revision, *place))
         if search is None:
             search = self._begin(question, revision)
@@ -315,10 +312,10 @@ class CycleReader:
                 self._drop(search)
             return _page(search, lineage, place, limit)
 
-        page, place = await in_thread(self._executor, work, search.cancel)
+        page, following = await in_thread(work, search.cancel)
         if page.next_page_token:
             self._history.pins.touch(revision)
-            self._paused.put((question.digest, revision, *place), search)
+            self._paused.put((question.digest, revision, *following), search)
         else:
             self._drop(search)
         return page
@@ -333,7 +330,8 @@ class CycleReader:
             walk = self._walker.begin(root, revision)
         if question.filter is not None:
             judge = Judge(view, generation, question.filter, revision)
-        masks = self._edge_types.of(question.types), self._entity_types.of(question.entity_types)
+        walker = self._walker
+        masks = walker.edge_types.of(question.types), walker.entity_types.of(question.entity_types)
         return CycleSearch(question, generation, revision, masks, judge, walk)
 
     def _drop(self, search: CycleSearch) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import OrderedDict
 from dataclasses import dataclass
 
-from hyper_registry.model.errors import EntityNotFound, InvalidArgument, TokenExpired, TokenInvalid
+from hyper_registry.model.errors import EntityNotFound, TokenExpired, TokenInvalid
 from hyper_registry.query.answers import Answer, AnswerReader, Bounds, off_the_loop
 from hyper_registry.query.differences import Difference, compare
+from hyper_registry.query.problems import parse_limit
 from hyper_registry.query.tokens import PAGE_FIELD, History, Kind, PageToken, open_page
-from hyper_registry.query.traversal import DEFAULT_BYTES, GraphQuestion
+from hyper_registry.query.traversal import DEFAULT_BYTES, GraphQuestion, Walker
+from hyper_registry.query.working import Paused
 
 BOUNDS = Bounds("max_compared_nodes", 1_000_000, 10_000_000)
 """The largest answers that are compared."""
@@ -23,9 +23,6 @@ CHANGES_TAG = 0x0A
 
 # What a response has beside changes.
 _ENVELOPE = 1024
-# Differences whose next page may be asked for: without them, each page would walk twice again.
-_KEPT_MOST = 4
-_KEPT_SECONDS = 30.0
 
 _Key = tuple[str, int, int]
 
@@ -49,10 +46,10 @@ class DiffPage:
 class DiffReader:
     """Compares answers; lives on the event loop, and does what takes long in a thread."""
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: History, walker: Walker) -> None:
         self._history = history
-        self._answers = AnswerReader(history.view)
-        self._kept: OrderedDict[_Key, Difference] = OrderedDict()
+        self._answers = AnswerReader(walker)
+        self._paused = Paused[Difference]()
 
     async def first(
         self,
@@ -67,13 +64,13 @@ class DiffReader:
         Raises InvalidArgument, EntityNotFound (there is no root at either), AnswerTooLarge.
         """
         key = (question.digest, from_revision, revision)
-        return await self._page(question, key, 0, _checked(limit), with_previous)
+        return await self._page(question, key, 0, _limit(limit), with_previous)
 
     async def next(
         self, question: GraphQuestion, page_token: str, limit: int, with_previous: bool
     ) -> DiffPage:
         """The page behind a token. Raises what `first` and `open_page` raise."""
-        limit = _checked(limit)
+        limit = _limit(limit)
         token = open_page(page_token, Kind.GRAPH_DIFF, question.digest, self._history)
         match token.key:
             case [int(from_revision), int(start)] if from_revision >= 0 and start > 0:
@@ -90,7 +87,7 @@ class DiffReader:
     ) -> DiffPage:
         pins, (_, from_revision, revision) = self._history.pins, key
         with pins.hold(from_revision), pins.hold(revision):
-            difference = self._kept.pop(key, None)
+            difference = self._paused.take(key)
             if difference is None:
                 difference = await self._compared(question, from_revision, revision)
             if start and start >= len(difference):
@@ -100,9 +97,12 @@ class DiffReader:
                 min(limit, len(difference) - start),
                 lambda: difference.part(CHANGES_TAG, start, limit, room, with_previous),
             )
+            if end < len(difference):
+                pins.touch(from_revision)
+                pins.touch(revision)
         if end == len(difference):
             return DiffPage(data, from_revision, revision, 0, 0, "")
-        self._keep(key, difference)
+        self._paused.put(key, difference)
         token = PageToken(
             Kind.GRAPH_DIFF,
             self._history.lineage(revision),
@@ -128,26 +128,11 @@ class DiffReader:
             raise EntityNotFound(question.root_id, revision)
         return await difference_of(before, after)
 
-    def _keep(self, key: _Key, difference: Difference) -> None:
-        for revision in key[1:]:
-            self._history.pins.touch(revision)
-        self._kept[key] = difference
-        if len(self._kept) > _KEPT_MOST:
-            self._kept.popitem(last=False)
-        # It holds on to the records that it tells of, compacted ones too.
-        asyncio.get_running_loop().call_later(_KEPT_SECONDS, self._expire, key, difference)
-
-    def _expire(self, key: _Key, difference: Difference) -> None:
-        if self._kept.get(key) is difference:
-            del self._kept[key]
-
 
 async def difference_of(before: Answer, after: Answer) -> Difference:
     """What is different between two answers of one generation; of large ones, from a thread."""
     return await off_the_loop(before.size + after.size, lambda: compare(before, after))
 
 
-def _checked(limit: int) -> int:
-    if limit and not 1 <= limit <= MOST_CHANGES:
-        raise InvalidArgument.of("limit", f"1 to {MOST_CHANGES}, got {limit}")
-    return limit or DEFAULT_CHANGES
+def _limit(limit: int) -> int:
+    return parse_limit(limit, DEFAULT_CHANGES, MOST_CHANGES)

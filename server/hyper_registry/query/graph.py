@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import OrderedDict
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -12,17 +9,16 @@ from hyper_registry.model.errors import TokenInvalid
 from hyper_registry.query import kernels
 from hyper_registry.query.tokens import PAGE_FIELD, History, Kind, PageToken, open_page
 from hyper_registry.query.traversal import GraphQuestion, Limits, Walk, Walker
+from hyper_registry.query.working import Paused, in_thread
 
 # Looking at an entry takes 20 to 200 ns, depending on the caches: at most 1 ms on the event loop.
 _INLINE_ENTRIES = 4096
 _INLINE_BYTES = 1 << 19
 
-# Walks whose next page may be asked for. Without them page n would walk the n pages before it
-# again. So many at most, and of more than one no more than have so many nodes and edges (about 50
-# bytes each).
+# How many walks are kept whose next page may be asked for, and how many nodes and edges (about 50
+# bytes each) they may have together.
 _PAUSED_MOST = 16
 _PAUSED_PLACES = 8_000_000
-_PAUSED_SECONDS = 30.0
 
 _FARTHEST = 1 << 40
 
@@ -63,16 +59,12 @@ class GraphPage:
 
 
 class GraphReader:
-    """Answers questions about the graph; lives on the event loop, and walks far ones in `executor`.
+    """Answers questions about the graph; lives on the event loop, and walks far in a thread."""
 
-    None is the loop's own executor.
-    """
-
-    def __init__(self, history: History, executor: Executor | None = None) -> None:
+    def __init__(self, history: History, walker: Walker) -> None:
         self._history = history
-        self._executor = executor
-        self._walker = Walker(history.view)
-        self._paused: OrderedDict[tuple[str, int, int, int], Walk] = OrderedDict()
+        self._walker = walker
+        self._paused = Paused(self._drop, _PAUSED_MOST, _places, _PAUSED_PLACES)
 
     async def answer(
         self, question: GraphQuestion, limits: Limits, revision: int, page_token: str = ""
@@ -88,9 +80,10 @@ class GraphReader:
             token = open_page(page_token, Kind.GRAPH, question.digest, self._history)
             node, edge = _place_of(token)
             revision = token.revision
-        page = await self.part(question, revision, node, edge, limits)
-        if page.next_page_token:
-            self._history.pins.touch(page.revision)
+        with self._history.pins.hold(revision):
+            page = await self.part(question, revision, node, edge, limits)
+            if page.next_page_token:
+                self._history.pins.touch(revision)
         return page
 
     async def part(
@@ -98,102 +91,77 @@ class GraphReader:
     ) -> GraphPage:
         """The part of an answer that is behind so many of its nodes and edges.
 
-        The revision must be readable. Raises EntityNotFound, and TokenInvalid if there is no such
-        place.
+        The revision must be readable, and stay so. Raises EntityNotFound, and TokenInvalid if there
+        is no such place.
         """
-        walk = self._paused.pop((question.digest, revision, node, edge), None)
+        walk = self._paused.take((question.digest, revision, node, edge))
         if walk is None:
             walk = self._walker.begin(question, revision)
         walk.turn(node, edge, limits)
         status = walk.advance(_INLINE_ENTRIES)
-        cells = walk.cells
+        cells, lineage = walk.cells, self._history.lineage(revision)
         size = cells[kernels.NODE_BYTES] + cells[kernels.EDGE_BYTES]
         if status == kernels.WORKING or size > _INLINE_BYTES:
-            page = await self._in_thread(walk, limits, status)
+            page = await self._in_thread(walk, limits, lineage, status)
         else:
-            page = self._finish(walk, limits, status)
+            page = _page(walk, limits, lineage, status)
         if page.next_page_token:
-            self._pause(walk)
+            place = cells[kernels.NODE], cells[kernels.EDGE]
+            self._paused.put((question.digest, revision, *place), walk)
         else:
-            self._walker.pool.give(walk.scratch)
+            self._drop(walk)
         return page
 
     def forget(self, question: GraphQuestion, revision: int, node: int, edge: int) -> None:
         """Lets go of what is kept for the part behind this place: nobody will ask for it."""
-        self._drop((question.digest, revision, node, edge))
+        self._paused.give_up((question.digest, revision, node, edge))
 
-    async def _in_thread(self, walk: Walk, limits: Limits, status: int) -> GraphPage:
+    async def _in_thread(self, walk: Walk, limits: Limits, lineage: str, status: int) -> GraphPage:
         def work() -> GraphPage:
             ended = walk.advance() if status == kernels.WORKING else status
-            page = self._finish(walk, limits, ended)
+            page = _page(walk, limits, lineage, ended)
             if ended == kernels.CANCELLED:
                 # Nobody waits for the page any more: only the memory is of use.
-                self._walker.pool.give(walk.scratch)
+                self._drop(walk)
             return page
 
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
-        except asyncio.CancelledError:
-            walk.cancel()
-            raise
+        return await in_thread(work, walk.cancel)
 
-    def _finish(self, walk: Walk, limits: Limits, status: int) -> GraphPage:
-        cells, question = walk.cells, walk.question
-        node, edge = cells[kernels.NODE], cells[kernels.EDGE]
-        if node > walk.node_count or edge > walk.edge_count:
-            raise TokenInvalid(PAGE_FIELD, "it is not a token of this registry")
-        complete = status == kernels.COMPLETE
-        reason = Reason.NONE if complete else Reason(cells[kernels.REASON])
-        distances = walk.column(kernels.DISTANCE)
-        return GraphPage(
-            nodes_bytes=walk.nodes_bytes(),
-            edges_bytes=walk.edges_bytes(),
-            distances=distances,
-            parents=walk.column(kernels.PARENT),
-            first_position=cells[kernels.FIRST_NODE],
-            edge_count=edge - cells[kernels.FIRST_EDGE],
-            root_id=question.root_id,
-            depth=max(distances, default=0) if question.depth is None else question.depth,
-            revision=walk.revision,
-            complete=complete,
-            incomplete_reason=reason,
-            incomplete_limit=0
-            if complete
-            else (0, limits.nodes, limits.edges, limits.bytes)[reason],
-            next_page_token="" if complete else self._token(walk, node, edge),
-        )
+    def _drop(self, walk: Walk) -> None:
+        self._walker.pool.give(walk.scratch)
 
-    def _token(self, walk: Walk, node: int, edge: int) -> str:
-        lineage, digest = self._history.lineage(walk.revision), walk.question.digest
-        return PageToken(Kind.GRAPH, lineage, walk.revision, digest, (node, edge)).encode()
 
-    def _pause(self, walk: Walk) -> None:
-        cells = walk.cells
-        key = (
-            walk.question.digest,
-            walk.revision,
-            cells[kernels.NODE],
-            cells[kernels.EDGE],
-        )
-        self._drop(key)
-        self._paused[key] = walk
-        while len(self._paused) > 1 and self._is_crowded():
-            self._drop(next(iter(self._paused)))
-        # A walk holds on to the records that it reads, compacted ones too.
-        asyncio.get_running_loop().call_later(_PAUSED_SECONDS, self._expire, key, walk)
+def _places(walk: Walk) -> int:
+    return walk.node_count + walk.edge_count
 
-    def _is_crowded(self) -> bool:
-        places = sum(walk.node_count + walk.edge_count for walk in self._paused.values())
-        return len(self._paused) > _PAUSED_MOST or places > _PAUSED_PLACES
 
-    def _expire(self, key: tuple[str, int, int, int], walk: Walk) -> None:
-        if self._paused.get(key) is walk:
-            self._drop(key)
-
-    def _drop(self, key: tuple[str, int, int, int]) -> None:
-        walk = self._paused.pop(key, None)
-        if walk is not None:
-            self._walker.pool.give(walk.scratch)
+def _page(walk: Walk, limits: Limits, lineage: str, status: int) -> GraphPage:
+    cells, question = walk.cells, walk.question
+    node, edge = cells[kernels.NODE], cells[kernels.EDGE]
+    if node > walk.node_count or edge > walk.edge_count:
+        raise TokenInvalid(PAGE_FIELD, "it is not a token of this registry")
+    complete = status == kernels.COMPLETE
+    reason = Reason.NONE if complete else Reason(cells[kernels.REASON])
+    distances = walk.column(kernels.DISTANCE)
+    token = ""
+    if not complete:
+        key = node, edge
+        token = PageToken(Kind.GRAPH, lineage, walk.revision, question.digest, key).encode()
+    return GraphPage(
+        nodes_bytes=walk.nodes_bytes(),
+        edges_bytes=walk.edges_bytes(),
+        distances=distances,
+        parents=walk.column(kernels.PARENT),
+        first_position=cells[kernels.FIRST_NODE],
+        edge_count=edge - cells[kernels.FIRST_EDGE],
+        root_id=question.root_id,
+        depth=max(distances, default=0) if question.depth is None else question.depth,
+        revision=walk.revision,
+        complete=complete,
+        incomplete_reason=reason,
+        incomplete_limit=0 if complete else (0, limits.nodes, limits.edges, limits.bytes)[reason],
+        next_page_token=token,
+    )
 
 
 def _place_of(token: PageToken) -> tuple[int, int]:

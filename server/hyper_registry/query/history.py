@@ -30,12 +30,15 @@ from hyper_registry.registry.table import BORN, DIED, LINKS, SIZE_CODES, SLOT_WI
 from hyper_registry.store.base import Store
 from ose.registry.v1.entity_pb2 import Entity as EntityMessage
 from ose.registry.v1.entity_service_pb2 import EntityRevision
+from ose.registry.v1.relationship_pb2 import Relationship as RelationshipMessage
 
 # Comparing versions takes about 10 µs a kilobyte.
 _INLINE_BYTES = 64 << 10
 
-_FIELDS = ("name", "version", "status", "health", "regions")
+_ENTITY_FIELDS = ("name", "version", "status", "health", "regions")
+_RELATIONSHIP_FIELDS = ("weight", "bidirectional", "version_constraint")
 _LOW = (1 << 32) - 1
+_Resource = EntityMessage | RelationshipMessage
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +89,20 @@ async def entity_history(
         oldest, behind = _place(token)
         if not history.readable(oldest):
             raise TokenExpired(oldest, history.view.floor)
-    table = history.view.generation.entities
-    entries, more = await _taken(table, entity_id, oldest, revision, behind, window.limit)
-    if not entries and behind is None:
-        raise EntityNotFound(entity_id, revision)
-    token_text = ""
-    if more:
-        # What the next page shows must be kept as it is kept now.
-        for pinned in (oldest, revision):
-            history.pins.touch(pinned)
-        key = (oldest, entries[-1].place.revision, int(entries[-1].place.after))
-        lineage = history.lineage(revision)
-        token_text = PageToken(Kind.HISTORY, lineage, revision, digest, key).encode()
-    made = await _messages(table, store, entries, oldest)
-    return HistoryPage(made, revision, oldest, token_text)
+    # What is shown must be kept as it is kept now, for the next page too.
+    with history.pins.hold(oldest), history.pins.hold(revision):
+        table = history.view.generation.entities
+        entries, more = await _taken(table, entity_id, oldest, revision, behind, window.limit)
+        if not entries and behind is None:
+            raise EntityNotFound(entity_id, revision)
+        made, token_text = await _messages(table, store, entries, oldest), ""
+        if more:
+            for pinned in (oldest, revision):
+                history.pins.touch(pinned)
+            key = (oldest, entries[-1].place.revision, int(entries[-1].place.after))
+            lineage = history.lineage(revision)
+            token_text = PageToken(Kind.HISTORY, lineage, revision, digest, key).encode()
+        return HistoryPage(made, revision, oldest, token_text)
 
 
 async def _taken(
@@ -199,16 +202,18 @@ def _message(
     return message
 
 
-def changed_fields(before: EntityMessage, after: EntityMessage) -> list[str]:
-    """The fields that differ, as an update mask names them."""
-    changed = [name for name in _FIELDS if getattr(before, name) != getattr(after, name)]
+def changed_fields(before: _Resource, after: _Resource) -> list[str]:
+    """The fields that differ, as an update mask names them; both are of the same kind."""
+    names = _ENTITY_FIELDS if isinstance(after, EntityMessage) else _RELATIONSHIP_FIELDS
+    changed = [name for name in names if getattr(before, name) != getattr(after, name)]
     old, new = before.metadata.fields, after.metadata.fields
     changed += [f"metadata.{key}" for key in sorted({*old, *new}) if _differ(old, new, key)]
-    changed += [
-        f"labels.{key}"
-        for key in sorted({*before.labels, *after.labels})
-        if before.labels.get(key) != after.labels.get(key)
-    ]
+    if isinstance(before, EntityMessage) and isinstance(after, EntityMessage):
+        changed += [
+            f"labels.{key}"
+            for key in sorted({*before.labels, *after.labels})
+            if before.labels.get(key) != after.labels.get(key)
+        ]
     return changed
 
 

@@ -108,42 +108,44 @@ async def list_entities(
     """The page of entities at `revision`, or the one behind a token at the token's own.
 
     The revision must be readable. A page is shorter than its limit when its records would be more
-    than `MAX_PAGE_BYTES`, or when `MAX_LOOKED_AT` records had to be read for it. Raises what
-    `open_page` raises for a bad token.
+    than `MAX_PAGE_BYTES`, or when `MAX_LOOKED_AT` records had to be read for it, those that are
+    passed over included. Raises what `open_page` raises for a bad token.
     """
-    condition, order, after = question.condition, question.order, None
+    condition, order, after, skip = question.condition, question.order, None, window.offset
     if window.page_token:
         token = open_page(window.page_token, Kind.ENTITIES, question.digest, history)
-        key, condition = _as_asked(token.key, condition)
+        key, skip, condition = _as_asked(token.key, condition)
         revision, after = token.revision, _place(key, order)
-    selection = EntitySelection(history.view, condition, revision)
-    turns, filling = Turns(), _Filling(selection.table, window)
-    last = await _fill(filling, selection, ordered(selection, order, after, turns), turns)
-    if last < 0:
-        return filling.page(history, revision)
-    place = place_of(selection, order, last)
-    key = _key(condition, place.value, place.ordinal)
-    return filling.page(history, revision, Kind.ENTITIES, question.digest, key)
+    with history.pins.hold(revision):
+        selection = EntitySelection(history.view, condition, revision)
+        turns, filling = Turns(), _Filling(selection.table, window.limit, skip)
+        last = await _fill(filling, selection, ordered(selection, order, after, turns), turns)
+        if last < 0:
+            return filling.page(history, revision)
+        place = place_of(selection, order, last)
+        key = _key(condition, filling.skip, place.value, place.ordinal)
+        return filling.page(history, revision, Kind.ENTITIES, question.digest, key)
 
 
 async def list_relationships(
     history: History, condition: RelationshipFilter, window: Window, revision: int
 ) -> Page:
     """The page of relationships, in order of creation; as `list_entities`."""
-    digest, ordinal = condition.digest(), -1
+    digest, ordinal, skip = condition.digest(), -1, window.offset
     if window.page_token:
         token = open_page(window.page_token, Kind.RELATIONSHIPS, digest, history)
-        key, condition = _as_asked(token.key, condition)
+        key, skip, condition = _as_asked(token.key, condition)
         revision, ordinal = token.revision, _ordinal(key)
-    selection = RelationshipSelection(history.view, condition, revision)
-    turns, filling = Turns(), _Filling(selection.table, window)
-    parts = relationships_in_order(selection, turns, ordinal)
-    last = await _fill(filling, selection, parts, turns)
-    if last < 0:
-        return filling.page(history, revision)
-    table = selection.table
-    key = _key(condition, table.ordinal(table.row_of(last)))
-    return filling.page(history, revision, Kind.RELATIONSHIPS, digest, key)
+    with history.pins.hold(revision):
+        selection = RelationshipSelection(history.view, condition, revision)
+        turns, filling = Turns(), _Filling(selection.table, window.limit, skip)
+        parts = relationships_in_order(selection, turns, ordinal)
+        last = await _fill(filling, selection, parts, turns)
+        if last < 0:
+            return filling.page(history, revision)
+        table = selection.table
+        key = _key(condition, filling.skip, table.ordinal(table.row_of(last)))
+        return filling.page(history, revision, Kind.RELATIONSHIPS, digest, key)
 
 
 async def relationships_in_order(
@@ -167,30 +169,25 @@ async def relationships_in_order(
 
 
 class _Filling:
-    """A page while it is filled."""
+    """A page while it is filled; `skip` is how many are still to be passed over."""
 
-    def __init__(self, table: Table, window: Window) -> None:
+    def __init__(self, table: Table, limit: int, skip: int) -> None:
         self.slots: list[int] = []
+        self.skip = skip
         self._table = table
-        self._skip = window.offset
-        self._limit = window.limit
+        self._limit = limit
         self._bytes = 0
 
     def pass_over(self, slots: Ints) -> Ints:
         """What is left of some versions once those of the offset are gone."""
-        passed = min(self._skip, len(slots))
-        self._skip -= passed
+        passed = min(self.skip, len(slots))
+        self.skip -= passed
         return slots[passed:]
-
-    @property
-    def skips(self) -> bool:
-        """Whether there is still something to be passed over."""
-        return self._skip > 0
 
     def add(self, slot: int) -> bool:
         """Takes the next version; answers False if it belongs on the next page."""
-        if self._skip:
-            self._skip -= 1
+        if self.skip:
+            self.skip -= 1
             return True
         size = int(self._table.slots.array[slot, SIZE_CODES]) >> 32
         if len(self.slots) == self._limit or (self.slots and self._bytes + size > MAX_PAGE_BYTES):
@@ -232,25 +229,32 @@ async def _fill(
             if selection.is_meant(slot) and not filling.add(slot):
                 return filling.slots[-1]
             looked_at += reads
-            if looked_at >= MAX_LOOKED_AT and not filling.skips:
+            if looked_at >= MAX_LOOKED_AT:
                 return slot
             await turns()
     return -1
 
 
-def _key(condition: EntityFilter | RelationshipFilter, *place: int | str) -> _Key:
-    """The key of a page token. What moves with time is the same on all pages."""
+def _key(condition: EntityFilter | RelationshipFilter, skip: int, *place: int | str) -> _Key:
+    """The key of a page token: how many are still to be passed over, and behind which place.
+
+    What moves with time is the same on all pages.
+    """
     moment = condition.expression.now if condition.moves and condition.expression else None
-    return place if moment is None else (*place, moment)
+    return (skip, *place) if moment is None else (skip, *place, moment)
 
 
-def _as_asked(key: _Key, condition: F) -> tuple[_Key, F]:
-    """A page token's place, and the condition as it was when the first page was asked for."""
-    if not condition.moves:
-        return key, condition
+def _as_asked(key: _Key, condition: F) -> tuple[_Key, int, F]:
+    """A page token's place, how many are to be passed over behind it, and the condition.
+
+    The condition is as it was when the first page was asked for.
+    """
     match key:
-        case [*place, int(moment)] if 0 <= moment <= _LARGEST:
-            return tuple(place), condition.at(moment)
+        case [int(skip), *place] if not condition.moves and 0 <= skip <= _LARGEST:
+            return tuple(place), skip, condition
+        case [int(skip), *place, int(moment)] if condition.moves and min(skip, moment) >= 0:
+            if max(skip, moment) <= _LARGEST:
+                return tuple(place), skip, condition.at(moment)
     raise TokenInvalid(PAGE_FIELD, "it is not a token of this registry")
 
 

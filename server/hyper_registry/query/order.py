@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
@@ -117,15 +116,11 @@ class Order:
 
 
 class OrderReader:
-    """Answers in which order to start; lives on the event loop, and walks in `executor`.
+    """Answers in which order to start; lives on the event loop, and walks in a thread."""
 
-    None is the loop's own executor.
-    """
-
-    def __init__(self, history: History, executor: Executor | None = None) -> None:
+    def __init__(self, history: History, walker: Walker) -> None:
         self._history = history
-        self._executor = executor
-        self._walker = Walker(history.view)
+        self._walker = walker
         self._paused = Paused[Order]()
 
     async def answer(
@@ -144,15 +139,17 @@ class OrderReader:
                     revision = token.revision
                 case _:
                     raise TokenInvalid(PAGE_FIELD, "it is not a token of this registry")
+        with self._history.pins.hold(revision):
+            return await self._page(question, revision, start)
+
+    async def _page(self, question: GraphQuestion, revision: int, start: int) -> OrderPage:
         order = self._paused.take((question.digest, revision, start))
         if order is None:
             order = await self._order(question, revision)
         if start >= len(order.versions):
             raise TokenInvalid(PAGE_FIELD, "it is not a token of this registry")
         lineage = self._history.lineage(revision)
-        page, end = await in_thread(
-            self._executor, lambda: _page(order, lineage, question, start), lambda: None
-        )
+        page, end = await in_thread(lambda: _page(order, lineage, question, start))
         if page.next_page_token:
             self._history.pins.touch(revision)
             self._paused.put((question.digest, revision, end), order)
@@ -173,7 +170,7 @@ class OrderReader:
             flag[0] = 1
             walk.cancel()
 
-        return await in_thread(self._executor, work, cancel)
+        return await in_thread(work, cancel)
 
 
 def _page(order: Order, lineage: str, question: GraphQuestion, start: int) -> tuple[OrderPage, int]:

@@ -41,12 +41,13 @@ MOST_WEIGHT = 1e18
 WORKING, ENOUGH, EXHAUSTED, CANCELLED, FULL = range(5)
 
 # The state of a search. What is asked: where from and to, how many relationships a path may have,
-# the cost that every path must be below, and how many steps may be made;
-SOURCE, TARGET, MOST_HOPS, BOUND_HIGH, BOUND_LOW, BUDGET = range(6)
+# the cost that every path must be below, how many steps may be made, and how many steps and labels
+# a single choice may take;
+SOURCE, TARGET, MOST_HOPS, BOUND_HIGH, BOUND_LOW, BUDGET, LOOK_STEPS, LOOK_LABELS = range(8)
 # how far it is: how many steps were made, paths found, choices made, choices that wait; how much of
 # the pool and of the bans is used; the last stamps; and the choice whose path is to be taken out.
-STEPS, FOUND, CHOICES, WAITING, POOL, BANS, STAMP, BANNING, LAST = range(6, 15)
-STATE_WIDTH = 15
+STEPS, FOUND, CHOICES, WAITING, POOL, BANS, STAMP, BANNING, LAST = range(8, 17)
+STATE_WIDTH = 17
 
 # The columns of a path that was found: where its arcs are in the pool, and how many it has.
 START, LENGTH = 0, 1
@@ -234,7 +235,7 @@ def search(state: Ints, wanted: int, arcs: Arcs, guide: Guide, tables: Tables, f
     in order of cost, equals by their arcs: by which relationship was created first where they part.
 
     Answers ENOUGH, EXHAUSTED if there are no more below the bound, WORKING when the budget is used
-    up, CANCELLED when `flag[0]` was set, or FULL.
+    up, CANCELLED when `flag[0]` was set, or FULL: what it would take to go on is too much.
     """
     if flag[0]:
         return CANCELLED
@@ -260,10 +261,12 @@ def search(state: Ints, wanted: int, arcs: Arcs, guide: Guide, tables: Tables, f
         if tables.choices[choice, FIRST] >= 0:
             _keep(state, choice, arcs, guide, tables)
             state[LAST] = choice
-        elif _look(state, choice, arcs, guide, tables, flag):
+            continue
+        looked = _look(state, choice, arcs, guide, tables, flag)
+        if looked != EXHAUSTED:
             _wait(state, choice, arcs, guide, tables)
-        elif flag[0]:
-            return CANCELLED
+        if looked in (CANCELLED, FULL):
+            return looked
 
 
 @numba.njit(cache=True, nogil=True)
@@ -411,8 +414,11 @@ def _returns(state: Ints, arc: _Int, arcs: Arcs, guide: Guide, tables: Tables) -
 
 
 @numba.njit(cache=True, nogil=True)
-def _look(state: Ints, choice: _Int, arcs: Arcs, guide: Guide, tables: Tables, flag: Ints) -> bool:
-    """Finds the best path of a choice of which only a bound is known; answers whether it has one.
+def _look(state: Ints, choice: _Int, arcs: Arcs, guide: Guide, tables: Tables, flag: Ints) -> int:
+    """Finds the best path of a choice of which only a bound is known.
+
+    Answers ENOUGH, EXHAUSTED if there is none, CANCELLED, or FULL: it took too much and was given
+    up, with nothing kept of it.
 
     A label is one way to a node. Labels are taken in order of what a path through them costs at
     least, equals the nearer to the start first: so all ways of one cost to a node come before any
@@ -421,7 +427,7 @@ def _look(state: Ints, choice: _Int, arcs: Arcs, guide: Guide, tables: Tables, f
     """
     node, at_high, at_low = _walk_up(state, choice, arcs, guide, tables)
     _ban(state, tables.choices[choice, BANNED], tables)
-    stamp = state[STAMP]
+    stamp, last_step = state[STAMP], state[STEPS] + state[LOOK_STEPS]
     # A label: its node, the label before, the arc between them, and the cost up to it.
     labels: list[_Label] = [(node, np.int64(-1), np.int64(-1), at_high, at_low)]
     heap = [(np.int64(0), np.int64(0), np.int64(0), np.int64(0))]
@@ -429,7 +435,9 @@ def _look(state: Ints, choice: _Int, arcs: Arcs, guide: Guide, tables: Tables, f
     while len(heap):
         rounds += 1
         if rounds & _CHECK_EVERY == 0 and flag[0]:
-            return False
+            return CANCELLED
+        if state[STEPS] > last_step or len(labels) > state[LOOK_LABELS]:
+            return FULL
         _, _, _, label = heappop(heap)
         node, _, _, at_high, at_low = labels[label]
         if goal >= 0 and node != state[TARGET]:
@@ -439,7 +447,7 @@ def _look(state: Ints, choice: _Int, arcs: Arcs, guide: Guide, tables: Tables, f
             other = seat & 0xFFFFFFFF
             _, _, _, other_high, other_low = labels[other]
             if at_high == other_high and at_low == other_low:
-                if _precedes(label, other, labels):
+                if _precedes(state, label, other, labels):
                     labels[other] = labels[label]
                 continue
             if len(guide.least_hops) == 0 or at_low & _HOPS >= other_low & _HOPS:
@@ -470,9 +478,9 @@ def _look(state: Ints, choice: _Int, arcs: Arcs, guide: Guide, tables: Tables, f
                 heappush(heap, (to_high, to_low, on_low & _HOPS, np.int64(len(labels))))
                 labels.append((head, label, arc, on_high, on_low))
     if goal < 0:
-        return False
+        return EXHAUSTED
     _settle(state, choice, goal, labels, tables)
-    return True
+    return ENOUGH
 
 
 @numba.njit(cache=True, nogil=True)
@@ -493,12 +501,15 @@ def _walk_up(
 
 
 @numba.njit(cache=True, nogil=True)
-def _precedes(label: _Int, other: _Int, labels: list[_Label]) -> bool:
+def _precedes(state: Ints, label: _Int, other: _Int, labels: list[_Label]) -> bool:
     """Whether one way to a node is before another of the same cost: where they part first."""
-    first, second = np.int64(0), np.int64(0)
+    first, second, steps = np.int64(0), np.int64(0), 0
     while label != other:
+        steps += 1
         first, second = labels[label][2], labels[other][2]
         label, other = labels[label][1], labels[other][1]
+    # Two take about the time of looking at a relationship.
+    state[STEPS] += steps >> 1
     return bool(first < second)
 
 

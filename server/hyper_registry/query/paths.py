@@ -14,26 +14,21 @@ the paths in it. If they are too few, the search goes on with a larger part.
 from __future__ import annotations
 
 from collections.abc import Collection
-from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from functools import cached_property
 
 import numpy as np
 
-from hyper_registry.model.errors import (
-    InvalidArgument,
-    RegistryError,
-    TokenInvalid,
-    Violation,
-)
+from hyper_registry.model.errors import RegistryError, TokenInvalid
 from hyper_registry.model.relationship import Direction
+from hyper_registry.model.rules import ID_RULE, is_id, shown
 from hyper_registry.query import kernels
 from hyper_registry.query import path_kernels as finding
 from hyper_registry.query.arcs import REVERSED, Arcs, distinct, links_of, numbered
 from hyper_registry.query.found import Found
 from hyper_registry.query.graph import Reason
-from hyper_registry.query.masks import Masks
+from hyper_registry.query.problems import Problems
 from hyper_registry.query.tokens import (
     PAGE_FIELD,
     History,
@@ -56,9 +51,15 @@ from hyper_registry.registry.table import LINKS
 from ose.registry.v1.graph_service_pb2 import Path
 
 MOST_STEPS = 10_000_000
-"""How many relationships the search for one page looks at, about, before it gives up."""
+"""How many relationships the search for one page looks at, about, before it gives up.
+"""
 
-_MOST_PATHS = 1000
+MOST_LOOKS, MOST_LABELS = 10_000_000, 1 << 21
+"""How many relationships the search for one path looks at before it is given up for good.
+
+And how many ways it remembers, at some 72 bytes each.
+"""
+
 # What a response has beside records and paths, and what a path takes beside its own bytes.
 _ENVELOPE, _FRAME = 1024, 8
 _FARTHEST = 1 << 40
@@ -105,22 +106,28 @@ class PathQuestion:
     ) -> PathQuestion:
         """The question of a request's fields; 0 and what is empty are left out.
 
-        Raises LimitExceeded, FilterInvalid or another InvalidArgument.
+        Raises InvalidArgument with every field that is malformed; LimitExceeded or FilterInvalid if
+        that is all that is wrong.
         """
-        violations = []
-        if cost and cost not in {*PathCost}:
-            violations.append(Violation("cost", f"a value of its enum, got {cost}"))
-        if max_hops is not None and max_hops < 1:
-            violations.append(Violation("max_hops", f"1 or more, got {max_hops}"))
-        if violations:
-            raise InvalidArgument(violations)
-        forward, backward = (
-            GraphQuestion.parse(
-                root, direction or Direction.OUT, max_hops, types, entity_types, name, filter
+        wrong = Problems()
+        with wrong:
+            forward = GraphQuestion.parse(
+                source_id,
+                direction or Direction.OUT,
+                None if max_hops is None else max(max_hops, 1),
+                types,
+                entity_types,
+                "source_id",
+                filter,
             )
-            for root, name in ((source_id, "source_id"), (target_id, "target_id"))
-        )
-        backward = replace(backward, direction=REVERSED[forward.direction])
+        if not is_id(target_id):
+            wrong.add("target_id", f"{ID_RULE}, got {shown(target_id)}")
+        if cost and cost not in {*PathCost}:
+            wrong.add("cost", f"a value of its enum, got {cost}")
+        if max_hops is not None and max_hops < 1:
+            wrong.add("max_hops", f"1 or more, got {max_hops}")
+        wrong.check()
+        backward = replace(forward, root_id=target_id, direction=REVERSED[forward.direction])
         return cls(forward, backward, PathCost(cost or PathCost.HOPS), max_hops)
 
     @cached_property
@@ -132,13 +139,6 @@ class PathQuestion:
     def restricted(self) -> bool:
         """Whether paths may not pass through every entity."""
         return self.forward.entity_types is not None or self.forward.filter is not None
-
-
-def parse_limit(limit: int, default: int, most: int = _MOST_PATHS) -> int:
-    """How many results a request asks for; 0 is the default. Raises InvalidArgument."""
-    if limit and not 1 <= limit <= most:
-        raise InvalidArgument.of("limit", f"1 to {most:,}, got {limit}")
-    return limit or default
 
 
 @dataclass(frozen=True, slots=True)
@@ -437,22 +437,18 @@ class PathSearch:
         steps, budget = self.steps, state[finding.BUDGET]
         state[:] = 0
         state[finding.STEPS], state[finding.BUDGET] = steps, budget
+        state[finding.LOOK_STEPS], state[finding.LOOK_LABELS] = MOST_LOOKS, MOST_LABELS
         state[finding.SOURCE], state[finding.TARGET] = source, target
         state[finding.MOST_HOPS], state[finding.LAST] = self._most_hops, -1
         state[finding.BOUND_HIGH], state[finding.BOUND_LOW] = divmod(bound, 1 << finding.WORD_BITS)
 
 
 class PathReader:
-    """Answers questions about paths; lives on the event loop, and searches in `executor`.
+    """Answers questions about paths; lives on the event loop, and searches in a thread."""
 
-    None is the loop's own executor.
-    """
-
-    def __init__(self, history: History, executor: Executor | None = None) -> None:
+    def __init__(self, history: History, walker: Walker) -> None:
         self._history = history
-        self._executor = executor
-        self._walker = Walker(history.view)
-        self._edge_types = Masks(history.view.relationship_types)
+        self._walker = walker
         self._paused = Paused[PathSearch](self._drop)
 
     async def answer(
@@ -472,6 +468,12 @@ class PathReader:
                     revision = token.revision
                 case _:
                     raise TokenInvalid(PAGE_FIELD, "it is not a token of this registry")
+        with self._history.pins.hold(revision):
+            return await self._page(question, limit, revision, first, steps)
+
+    async def _page(
+        self, question: PathQuestion, limit: int, revision: int, first: int, steps: int
+    ) -> PathPage:
         search = self._paused.take((question.digest, revision, first, steps))
         if search is None:
             search = self._begin(question, revision)
@@ -493,7 +495,7 @@ class PathReader:
         except RegistryError:
             self._walker.pool.give(forward.scratch)
             raise
-        edge_types = self._edge_types.of(question.forward.types)
+        edge_types = self._walker.edge_types.of(question.forward.types)
         return PathSearch(question, forward, backward, edge_types)
 
     async def _in_thread(
@@ -508,7 +510,7 @@ class PathReader:
                 self._drop(search)
             return _page(search, lineage, first, limit, status)
 
-        return await in_thread(self._executor, work, search.cancel)
+        return await in_thread(work, search.cancel)
 
     def _nowhere(self, search: PathSearch) -> PathPage:
         """The path from an entity to itself."""
@@ -547,7 +549,7 @@ def _page(search: PathSearch, lineage: str, first: int, limit: int, status: int)
         revision=search.revision,
         incomplete_reason=reason,
         incomplete_limit=most,
-        next_page_token=token.encode() if reason and status != finding.FULL else "",
+        next_page_token=token.encode() if reason and (status != finding.FULL or end < last) else "",
     )
 
 
@@ -559,7 +561,7 @@ def _cut(
         return Reason.BYTE_LIMIT, DEFAULT_BYTES
     if status == finding.EXHAUSTED and end == search.found:
         return Reason.NONE, 0
-    if end == asked:
+    if end == asked and status != finding.FULL:
         return Reason.RESULT_LIMIT, limit
     return Reason.WORK_LIMIT, MOST_STEPS
 

@@ -63,6 +63,8 @@ class Kind(StrEnum):
     PATHS = "p"
     CYCLES = "c"
     ORDER = "o"
+    REQUIREMENTS = "q"
+    AUDIT = "a"
     LOG = "w"
 
 

@@ -21,15 +21,14 @@ from hyper_registry.query import kernels
 from hyper_registry.query.filters import EntityFilter, parse_types
 from hyper_registry.query.judging import Judge
 from hyper_registry.query.language.narrowing import Codes, both
-from hyper_registry.query.language.predicates import Belongs
 from hyper_registry.query.masks import Masks
+from hyper_registry.query.problems import Problems
 from hyper_registry.query.records import gather_items
 from hyper_registry.query.scratch import Scratch, ScratchPool
 from hyper_registry.query.tokens import digest_of
 from hyper_registry.registry.columns import Bytes, Ints
 from hyper_registry.registry.table import SIZE_CODES, SLOT_WIDTH
 from hyper_registry.registry.view import Generation, View
-from ose.registry.v1.entity_pb2 import Entity
 
 UNLIMITED = (1 << 62) - 1
 
@@ -39,8 +38,8 @@ DEFAULT_BYTES = 3_670_016
 _LEAST_BYTES, _MOST_BYTES = 64 << 10, 64 << 20
 _MOST_NODES, _MOST_EDGES = 1_000_000, 10_000_000
 
-# Asking about a record takes 2 to 4 µs: at most 1 ms on the event loop.
-_FEW_RECORDS = 256
+# Asking about a record takes 2 to 4 µs, and more if it is large: 1 ms or so on the event loop.
+_FEW_RECORDS, _FEW_BYTES = 256, 256 << 10
 
 _LOW = (1 << 32) - 1
 _ENTERS_ALL: Ints = np.zeros((0, 1), dtype=np.int64)
@@ -78,25 +77,24 @@ class GraphQuestion:
     ) -> GraphQuestion:
         """The question of a request's fields; an empty list of types or filter is no condition.
 
-        Raises LimitExceeded, FilterInvalid or another InvalidArgument.
+        Raises InvalidArgument with every field that is malformed; LimitExceeded or FilterInvalid if
+        that is all that is wrong.
         """
-        violations = []
+        wrong = Problems()
         if not is_id(root_id):
-            violations.append(Violation(root_field, f"{ID_RULE}, got {shown(root_id)}"))
+            wrong.add(root_field, f"{ID_RULE}, got {shown(root_id)}")
         if direction not in {*Direction}:
-            violations.append(Violation("direction", f"a value of its enum, got {direction}"))
+            wrong.add("direction", f"a value of its enum, got {direction}")
         if depth is not None and depth < 0:
-            violations.append(Violation("depth", f"0 or more, got {depth}"))
-        if violations:
-            raise InvalidArgument(violations)
-        return cls(
-            root_id,
-            Direction(direction),
-            depth,
-            parse_types("types", types) or None,
-            parse_types("entity_types", entity_types) or None,
-            EntityFilter.parse(filter=filter) if filter.strip() else None,
-        )
+            wrong.add("depth", f"0 or more, got {depth}")
+        with wrong:
+            walked = parse_types("types", types) or None
+        with wrong:
+            entered = parse_types("entity_types", entity_types) or None
+        with wrong:
+            condition = EntityFilter.parse(filter=filter) if filter.strip() else None
+        wrong.check()
+        return cls(root_id, Direction(direction), depth, walked, entered, condition)
 
     @cached_property
     def digest(self) -> str:
@@ -108,17 +106,6 @@ class GraphQuestion:
             self.types,
             self.entity_types,
             self.filter and self.filter.digest(),
-        )
-
-    def enters(self, record: bytes, revision: int, belongs: Belongs) -> bool:
-        """Whether an entity's record, as it is at a revision, is one to enter if it is reached.
-
-        A generation of the view tells with `selection.Belonging` who belongs to what; to ask about
-        many versions at once, see `judging.Judge`.
-        """
-        message = Entity.FromString(record)
-        return (self.entity_types is None or message.type in self.entity_types) and (
-            self.filter is None or self.filter.matches_message(message, revision, belongs)
         )
 
 
@@ -249,23 +236,36 @@ class Walk:
         """
         cells = self.cells
         cells[kernels.BUDGET] = budget
-        records = UNLIMITED if budget == UNLIMITED else _FEW_RECORDS
+        records, size = _FEW_RECORDS, _FEW_BYTES
         while True:
             if cells[kernels.ASKED]:
-                records -= cells[kernels.ASKED]
-                if records < 0:
-                    return kernels.WORKING
+                if budget != UNLIMITED:
+                    records -= cells[kernels.ASKED]
+                    size -= self._asked_bytes() if records >= 0 else 0
+                    if records < 0 or size < 0:
+                        return kernels.WORKING
                 if not self._decide():
                     return kernels.CANCELLED
             status: int = kernels.walk(*self._arguments)
             if status != kernels.UNDECIDED:
                 return status
 
+    @property
+    def _asked(self) -> Ints:
+        """The entities that are asked about: `row << 32 | slot`."""
+        asked: Ints = self.scratch.spare.array[: self.cells[kernels.ASKED], 0]
+        return asked
+
+    def _asked_bytes(self) -> int:
+        """How large the records are that are asked about."""
+        slots = self.generation.entities.slots.array
+        return int((slots[self._asked & _LOW, SIZE_CODES] >> 32).sum())
+
     def _decide(self) -> bool:
         """Finds out which of the entities that are asked about may be entered, unless cancelled."""
         assert self._judge is not None
         cells, scratch, flag = self.cells, self.scratch, self._flag
-        asked: Ints = scratch.spare.array[: cells[kernels.ASKED], 0]
+        asked = self._asked
         meant = self._judge(asked & _LOW, lambda: flag[0])
         if flag[0]:
             return False
@@ -304,11 +304,6 @@ class Walk:
         """How far each finished node is from the root."""
         return self.scratch.nodes.array[: self.node_count, kernels.DISTANCE].copy()
 
-    @property
-    def parents(self) -> Ints:
-        """The position of the node before each node on a shortest path; -1 for the root."""
-        return self.scratch.nodes.array[: self.node_count, kernels.PARENT].copy()
-
     def column(self, column: int) -> list[int]:
         """A column of the page's nodes."""
         width = kernels.NODE_WIDTH
@@ -339,13 +334,17 @@ class Walk:
 
 
 class Walker:
-    """Begins walks over a view, and keeps the memory that they work in."""
+    """Begins walks over a view, and keeps the memory that they work in: one is for all readers.
+
+    `edge_types` and `entity_types` are the masks of sets of types, for kernels. It lives on the
+    event loop, but for the pool.
+    """
 
     def __init__(self, view: View) -> None:
         generation = view.generation
-        self._view = view
-        self._edge_types = Masks(view.relationship_types)
-        self._entity_types = Masks(view.entity_types)
+        self.view = view
+        self.edge_types = Masks(view.relationship_types)
+        self.entity_types = Masks(view.entity_types)
         self.pool = ScratchPool(
             generation.entities.rows.capacity, generation.relationships.rows.capacity
         )
@@ -355,9 +354,9 @@ class Walker:
 
         Give its scratch back to the pool when it is no longer needed.
         """
-        generation, entity_types, judge = self._view.generation, question.entity_types, None
+        generation, entity_types, judge = self.view.generation, question.entity_types, None
         if question.filter is not None:
-            judge = Judge(self._view, generation, question.filter, revision)
+            judge = Judge(self.view, generation, question.filter, revision)
             entity_types = both(Codes(entity_types), question.filter.codes).types
         scratch = self.pool.take()
         try:
@@ -366,18 +365,10 @@ class Walker:
                 question,
                 revision,
                 scratch,
-                self._edge_types.of(question.types),
-                self._entity_types.of(entity_types),
+                self.edge_types.of(question.types),
+                self.entity_types.of(entity_types),
                 judge,
             )
         except EntityNotFound:
             self.pool.give(scratch)
             raise
-
-
-def traverse(walker: Walker, question: GraphQuestion, revision: int) -> Walk:
-    """The whole walk, at once and without limits. Raises EntityNotFound."""
-    walk = walker.begin(question, revision)
-    walk.turn(0, 0, Limits())
-    walk.advance()
-    return walk

@@ -115,11 +115,23 @@ def differ_in_health(one: bytes, other: bytes) -> bool:
 
 def record_id(record: bytes) -> str:
     """The id in a stored form of either kind, which begins with it."""
-    size, start = record[1], 2
+    start, end = _text(record, 0)
+    return record[start:end].decode()
+
+
+def record_type(record: bytes) -> str:
+    """The type in the stored form of an entity, which has it behind the id."""
+    start, end = _text(record, _text(record, 0)[1])
+    return record[start:end].decode()
+
+
+def _text(record: bytes, start: int) -> tuple[int, int]:
+    """Where the text whose tag is at `start` begins and ends."""
+    size, start = record[start + 1], start + 2
     if size >= 0x80:
         # An id has at most 255 characters, which are at most 14 bits of bytes.
-        size, start = size & 0x7F | record[2] << 7, 3
-    return record[start : start + size].decode()
+        size, start = size & 0x7F | record[start] << 7, start + 1
+    return start, start + size
 
 
 class Glance(NamedTuple):

@@ -52,6 +52,9 @@ from hyper_registry.store.base import (
 MAX_QUEUE = 20_000
 """How many requests wait at most; more are refused with TOO_MANY_STREAMS."""
 
+MAX_QUEUE_BYTES = 256 << 20
+"""How large requests are at most, together, that are not answered yet; likewise."""
+
 RESULT_SECONDS = 24 * 3600
 """How long the result of an idempotency key is kept."""
 
@@ -133,6 +136,8 @@ class Committer:
         self._clock = clock or WallClock()
         self._interactive: deque[_Waiting] = deque()
         self._bulk: deque[_Waiting] = deque()
+        # Of what is not answered yet: the bytes, of the small and of what is loaded in bulk.
+        self._waiting_bytes = [0, 0]
         self._wake = asyncio.Event()
         self._closed = False
         self._pause = asyncio.Lock()
@@ -169,13 +174,19 @@ class Committer:
         queue = self._bulk if request.bulk else self._interactive
         if len(queue) >= MAX_QUEUE:
             raise TooManyStreams("max_queued_writes", MAX_QUEUE)
+        if False:
+            raise TooManyStreams("max_queued_bytes", MAX_QUEUE_BYTES)
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         waiting = _Waiting(request, answer, self._observer.asked())
         queue.append(waiting)
         self._wake.set()
         if self._gathered is not None and len(self._interactive) >= self._population:
             _release(self._gathered)
-        return await waiting.answer
+        self._waiting_bytes[request.bulk] += request.size
+        try:
+            return await answer
+        finally:
+            self._waiting_bytes[request.bulk] -= request.size
 
     async def close_time(self, time: int) -> None:
         """Makes final what has been committed up to a time, which must have come.

@@ -38,6 +38,7 @@ from hyper_registry.registry.mutations import (
     MAX_CASCADE,
     RELATIONSHIP_PATHS,
     Compact,
+    Composed,
     CreateEntity,
     CreateRelationship,
     Decision,
@@ -205,13 +206,14 @@ class Decider:
     def _delete_entity(self, mutation: DeleteEntity) -> Iterator[None]:
         entity = self._expect_entity(mutation.id, mutation.expected_revision)
         taken: list[str] = []
-        relationships = [*self.view.living_relationships(entity.id)]
+        relationships = self.view.living_relationships(entity.id)
         if relationships and not mutation.cascade:
             raise HasRelationships(entity.id, len(relationships))
         if len(relationships) > MAX_CASCADE and not mutation.allow_large:
             raise CascadeTooLarge(entity.id, len(relationships), MAX_CASCADE)
-        for number, (_, record) in enumerate(relationships):
-            taken.append(self._end_relationship(record))
+        table = self.view.generation.relationships
+        for number, slot in enumerate(relationships):
+            taken.append(self._end_relationship(table.record(slot)))
             if number % _CASCADE_STEP == _CASCADE_STEP - 1:
                 yield
         old = self._entity(entity.id)
@@ -443,6 +445,12 @@ class Decider:
             after = str(mutation.floor).encode()
             self.changes.append(Change(Kind.COMPACTION, Action.UPDATE, "", 0, None, after))
 
+    def _composed(self, mutation: Composed) -> Iterator[None]:
+        for part in mutation.compose(self.view):
+            if (rest := _APPLY[type(part)](self, part)) is not None:
+                yield from rest
+            yield
+
     def _require(self, condition: Precondition) -> None:
         is_relationship = condition.is_relationship
         find = self._relationship if is_relationship else self._entity
@@ -495,6 +503,7 @@ _APPLY: dict[type[Mutation], Callable[[Decider, Any], Iterator[None] | None]] = 
     DeleteRelationship: Decider._delete_relationship,
     Compact: Decider._compact,
     DeriveHealth: Decider._derive_health,
+    Composed: Decider._composed,
 }
 
 

@@ -179,7 +179,9 @@ class Engine:
             raise RevisionCompacted(times.shown(time), self.view.floor)
         return revision
 
-    async def compact(self, floor: int, actor: str, request_id: str) -> int:
+    async def compact(
+        self, floor: int, actor: str, request_id: str, method: str = "Compact"
+    ) -> int:
         """Makes `floor` the oldest readable revision; answers the revision of the compaction.
 
         A floor that is not higher than now changes nothing. Raises RevisionInFuture.
@@ -187,7 +189,7 @@ class Engine:
         if floor > self.view.visible:
             raise RevisionInFuture(floor, self.view.visible)
         revision = await self.committer.submit(
-            WriteRequest([Compact(floor)], _revision, "Compact", actor, request_id)
+            WriteRequest([Compact(floor)], _revision, method, actor, request_id)
         )
         await self._reorganise()
         return int(revision)

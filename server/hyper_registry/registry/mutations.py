@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
@@ -10,6 +10,7 @@ from typing import NamedTuple
 from hyper_registry.model.entity import Entity
 from hyper_registry.model.relationship import Relationship
 from hyper_registry.model.revision import Change
+from hyper_registry.registry.view import View
 from hyper_registry.store.base import ResultKey
 
 MAX_MUTATIONS = 1000
@@ -101,6 +102,17 @@ class DeriveHealth:
     """
 
 
+class Composed(NamedTuple):
+    """What comes of the exact state: `compose` looks at the view's tip, and answers mutations.
+
+    They are applied as they are answered, so that what follows sees what came before; each has a
+    result of its own. It is called on the event loop while nothing else is decided, and again if
+    the batch is decided anew.
+    """
+
+    compose: Callable[[View], Iterator[Mutation]]
+
+
 Mutation = (
     CreateEntity
     | PutEntity
@@ -112,6 +124,7 @@ Mutation = (
     | DeleteRelationship
     | Compact
     | DeriveHealth
+    | Composed
 )
 
 ENTITY_PATHS = frozenset(
@@ -176,7 +189,7 @@ class WriteRequest:
 
     `respond` makes the serialised answer, which is kept with `key` when there is one; `body_hash`
     tells a repetition from another request. `bulk` lets others go first; errors of a mutation of
-    `is_batch` say which it was.
+    `is_batch` say which it was. `size` is about how many bytes it came in.
     """
 
     mutations: Sequence[Mutation]
@@ -190,3 +203,4 @@ class WriteRequest:
     dry_run: bool = False
     bulk: bool = False
     is_batch: bool = False
+    size: int = 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -187,13 +187,12 @@ class View:
         slot = table.find(relationship_id, revision)
         return None if slot < 0 else table.record(slot)
 
-    def living_relationships(self, entity_id: str) -> Iterator[tuple[int, bytes]]:
-        """The slot and record of every relationship of an entity, at the tip."""
+    def living_relationships(self, entity_id: str) -> list[int]:
+        """The slots of all relationships of an entity, at the tip."""
         generation = self.generation
-        row = generation.entities.ids[entity_id]
-        table = generation.relationships
-        for slot in generation.graph.living(table.slots.array, row).tolist():
-            yield slot, table.record(slot)
+        slots, row = generation.relationships.slots.array, generation.entities.ids[entity_id]
+        found: list[int] = generation.graph.living(slots, row).tolist()
+        return found
 
     def find_relationship(self, source_id: str, target_id: str, type_: str) -> bytes | None:
         """The record of the relationship from source to target of this type, at the tip."""

@@ -10,9 +10,15 @@ import psutil
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from hyper_registry import __version__
+from hyper_registry.health.leases import Leases
+from hyper_registry.model import times
 from hyper_registry.model.entity import Health, Status
 from hyper_registry.model.errors import InvalidArgument, TooManyStreams
-from hyper_registry.registry.engine import Engine
+from hyper_registry.query.audit import AuditQuestion, list_audit_entries
+from hyper_registry.query.listing import Window
+from hyper_registry.query.problems import Problems
+from hyper_registry.registry.engine import Engine, ReadOptions
+from hyper_registry.services import parsing
 from hyper_registry.services.calls import Answer, Call, Stream, micros
 from hyper_registry.store.backup import written
 from hyper_registry.watch.hub import WatchStatistics
@@ -27,9 +33,12 @@ class AdminService:
 
     descriptor = api.DESCRIPTOR.services_by_name["AdminService"]
 
-    def __init__(self, engine: Engine, watching: Callable[[], WatchStatistics]) -> None:
+    def __init__(
+        self, engine: Engine, watching: Callable[[], WatchStatistics], leases: Leases
+    ) -> None:
         self._engine = engine
         self._watching = watching
+        self._leases = leases
         self._backups = 0
         self._process = psutil.Process()
         self._started = Timestamp(seconds=int(time.time()))
@@ -65,12 +74,14 @@ class AdminService:
             started_at=self._started,
             server_version=__version__,
             store=engine.store.name,
+            leases=len(self._leases),
+            held_leases=self._leases.held,
         )
 
     async def compact(self, request: api.CompactRequest, call: Call) -> Answer:
         """Forgets the past before a revision."""
         floor = await self._floor(request)
-        revision = await self._engine.compact(floor, call.actor, call.request_id)
+        revision = await self._engine.compact(floor, call.actor, call.request_id, call.method)
         return api.CompactResponse(compacted_revision=self._engine.view.floor, revision=revision)
 
     async def backup(self, _request: api.BackupRequest, _call: Call) -> Stream:
@@ -88,6 +99,22 @@ class AdminService:
         finally:
             self._backups -= 1
 
+    async def list_audit_entries(self, request: api.ListAuditEntriesRequest, call: Call) -> Answer:
+        """Lists who changed what, newest first."""
+        wrong = Problems()
+        with wrong:
+            question = _audit_question(request)
+        with wrong:
+            window = Window.parse(request.limit, 0, request.page_token)
+        wrong.check()
+        engine, options = self._engine, ReadOptions(min_revision=request.min_revision)
+        revision = await engine.read_revision(options, call.remaining())
+        page = await list_audit_entries(engine, engine.store, question, window, revision)
+        rest = api.ListAuditEntriesResponse(
+            revision=page.revision, next_page_token=page.next_page_token
+        )
+        return page.records + rest.SerializeToString()
+
     async def _floor(self, request: api.CompactRequest) -> int:
         match request.WhichOneof("keep"):
             case "revision":
@@ -103,3 +130,19 @@ class AdminService:
                 return await self._engine.floor_since(micros("time", request.time))
             case _:
                 return await self._engine.retained_floor()
+
+
+def _audit_question(request: api.ListAuditEntriesRequest) -> AuditQuestion:
+    """The conditions of a request. Raises InvalidArgument."""
+    if request.resource_id:
+        parsing.resource_id("resource_id", request.resource_id)
+    start = _moment("start_time", request.start_time) if request.HasField("start_time") else None
+    end = _moment("end_time", request.end_time) if request.HasField("end_time") else None
+    if start is not None and end is not None and start >= end:
+        raise InvalidArgument.of("end_time", f"after start_time, got {times.shown(end)}")
+    return AuditQuestion(request.resource_id, request.actor, request.method, start, end)
+
+
+def _moment(field: str, time: Timestamp) -> int:
+    """The first microsecond that is not before a time: commit times have no smaller parts."""
+    return micros(field, time) + (time.nanos % 1000 > 0)

@@ -46,18 +46,22 @@ Answer = Message | bytes
 Stream = AsyncIterator[Answer]
 
 
-class _Reading(Protocol):
+class Reading(Protocol):
+    """A request message with the options of every read."""
+
     at_revision: int
     min_revision: int
     stale_ok: bool
 
     @property
-    def at_time(self) -> Timestamp: ...
+    def at_time(self) -> Timestamp:
+        """At which time to read."""
 
-    def HasField(self, field: Literal["at_time"], /) -> bool: ...
+    def HasField(self, field: Literal["at_time"], /) -> bool:
+        """Whether a time was given."""
 
 
-def read_options(request: _Reading) -> ReadOptions:
+def read_options(request: Reading) -> ReadOptions:
     """The read options of a request that has them. Raises InvalidArgument."""
     at_time = micros("at_time", request.at_time) if request.HasField("at_time") else None
     if at_time is not None and request.at_revision:

@@ -9,6 +9,7 @@ from hyper_registry.query.filters import LISTING_NAMES, EntityFilter
 from hyper_registry.query.history import entity_history
 from hyper_registry.query.listing import EntityQuestion, Window, list_entities
 from hyper_registry.query.ordering import Order
+from hyper_registry.query.problems import Problems
 from hyper_registry.registry.engine import Engine
 from hyper_registry.registry.mutations import CreateEntity, Decision
 from hyper_registry.services import parsing
@@ -47,22 +48,32 @@ class EntityService:
 
     async def list_entities(self, request: api.ListEntitiesRequest, call: Call) -> Answer:
         """Lists entities, page by page."""
-        condition = EntityFilter.parse(
-            types=request.type,
-            statuses=request.status,
-            healths=request.health,
-            feature=request.feature,
-            labels=request.labels,
-            name_prefix=request.name_prefix,
-            filter=request.filter,
-            names=LISTING_NAMES,
-            now=time.time_ns(),
-        )
-        question = EntityQuestion(condition, Order.parse(request.order_by))
-        options = read_options(request)
-        window = Window.parse(
-            request.limit, request.offset, request.page_token, options.at_revision, options.at_time
-        )
+        wrong = Problems()
+        with wrong:
+            condition = EntityFilter.parse(
+                types=request.type,
+                statuses=request.status,
+                healths=request.health,
+                feature=request.feature,
+                labels=request.labels,
+                name_prefix=request.name_prefix,
+                filter=request.filter,
+                names=LISTING_NAMES,
+                now=time.time_ns(),
+            )
+        with wrong:
+            order = Order.parse(request.order_by)
+        with wrong:
+            options = read_options(request)
+            window = Window.parse(
+                request.limit,
+                request.offset,
+                request.page_token,
+                options.at_revision,
+                options.at_time,
+            )
+        wrong.check()
+        question = EntityQuestion(condition, order)
         revision = await self._engine.read_revision(options, call.remaining())
         page = await list_entities(self._engine, question, window, revision)
         rest = api.ListEntitiesResponse(

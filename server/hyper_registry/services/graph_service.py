@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any, Literal, TypeAlias
 
@@ -12,9 +13,10 @@ from hyper_registry.query.cycles import CyclePage, CycleQuestion, CycleReader
 from hyper_registry.query.diffing import DiffPage, DiffReader
 from hyper_registry.query.graph import GraphPage, GraphReader
 from hyper_registry.query.order import OrderPage, OrderReader
-from hyper_registry.query.paths import PathPage, PathQuestion, PathReader, parse_limit
+from hyper_registry.query.paths import PathPage, PathQuestion, PathReader
+from hyper_registry.query.problems import Problems, parse_limit
 from hyper_registry.query.streaming import GraphStreamer
-from hyper_registry.query.traversal import GraphQuestion, Limits
+from hyper_registry.query.traversal import GraphQuestion, Limits, Walker
 from hyper_registry.registry.engine import Engine, ReadOptions
 from hyper_registry.services.calls import Answer, Call, Stream, micros, read_options
 from hyper_registry.watch.graph.hub import GraphHub
@@ -27,6 +29,7 @@ _Paged: TypeAlias = (
     | api.FindPathsRequest
     | api.FindCyclesRequest
     | api.GetDependencyOrderRequest
+    | api.StreamGraphRequest
 )
 
 _DEFAULT_DEPTH = 1
@@ -39,43 +42,51 @@ class GraphService:
 
     descriptor = api.DESCRIPTOR.services_by_name["GraphService"]
 
-    def __init__(self, engine: Engine, hub: GraphHub) -> None:
+    def __init__(self, engine: Engine, hub: GraphHub, walker: Walker) -> None:
         self._engine = engine
         self._hub = hub
-        self._reader = GraphReader(engine)
+        self._reader = GraphReader(engine, walker)
         self._streamer = GraphStreamer(engine, self._reader)
-        self._differ = DiffReader(engine)
-        self._paths = PathReader(engine)
-        self._cycles = CycleReader(engine)
-        self._order = OrderReader(engine)
+        self._differ = DiffReader(engine, walker)
+        self._paths = PathReader(engine, walker)
+        self._cycles = CycleReader(engine, walker)
+        self._order = OrderReader(engine, walker)
 
     async def get_graph(self, request: api.GetGraphRequest, call: Call) -> Answer:
         """Answers the surroundings of an entity."""
-        question = GraphQuestion.parse(
-            request.root_id,
-            request.direction or Direction.OUT,
-            request.depth if request.HasField("depth") else _DEFAULT_DEPTH,
-            request.types,
-            request.entity_types,
-            filter=request.filter,
+        direction = request.direction or Direction.OUT
+        depth = request.depth if request.HasField("depth") else _DEFAULT_DEPTH
+        return await self._answer(
+            lambda: GraphQuestion.parse(
+                request.root_id,
+                direction,
+                depth,
+                request.types,
+                request.entity_types,
+                filter=request.filter,
+            ),
+            request,
+            call,
         )
-        return await self._answer(question, request, call)
 
     async def get_dependencies(self, request: api.GetDependenciesRequest, call: Call) -> Answer:
         """Answers everything that an entity needs."""
-        return await self._answer(_question(request, Direction.OUT), request, call)
+        return await self._answer(lambda: _question(request, Direction.OUT), request, call)
 
     async def analyze_impact(self, request: api.AnalyzeImpactRequest, call: Call) -> Answer:
         """Answers everything that needs an entity."""
-        return await self._answer(_question(request, Direction.IN), request, call)
+        return await self._answer(lambda: _question(request, Direction.IN), request, call)
 
     async def stream_graph(self, request: api.StreamGraphRequest, call: Call) -> Stream:
         """Answers in parts."""
-        question = asked(request)
-        limits = Limits.parse(request.node_limit, request.edge_limit, 0)
-        options = read_options(request)
-        if request.page_token:
-            options = options.of_token()
+        wrong = Problems()
+        with wrong:
+            question = asked(request)
+        with wrong:
+            limits = Limits.parse(request.node_limit, request.edge_limit, 0)
+        with wrong:
+            options = _options(request)
+        wrong.check()
         revision = await self._engine.read_revision(options, call.remaining())
         parts = self._streamer.parts(question, limits, revision, request.page_token)
         async with aclosing(parts):
@@ -120,33 +131,45 @@ class GraphService:
 
     async def find_paths(self, request: api.FindPathsRequest, call: Call) -> Answer:
         """Answers the best paths from one entity to another."""
-        question = PathQuestion.parse(
-            request.source_id,
-            request.target_id,
-            request.cost,
-            request.max_hops if request.HasField("max_hops") else None,
-            request.types,
-            request.direction,
-            request.entity_types,
-            request.filter,
-        )
-        limit = parse_limit(request.limit, _DEFAULT_PATHS)
-        revision = await self._revision(request, call)
+        wrong = Problems()
+        with wrong:
+            question = PathQuestion.parse(
+                request.source_id,
+                request.target_id,
+                request.cost,
+                request.max_hops if request.HasField("max_hops") else None,
+                request.types,
+                request.direction,
+                request.entity_types,
+                request.filter,
+            )
+        with wrong:
+            limit = parse_limit(request.limit, _DEFAULT_PATHS)
+        with wrong:
+            options = _options(request)
+        wrong.check()
+        revision = await self._engine.read_revision(options, call.remaining())
         page = await self._paths.answer(question, limit, revision, request.page_token)
         rest = api.FindPathsResponse(paths=page.paths, **_state(page))
         return b"".join((page.nodes_bytes, page.edges_bytes, rest.SerializeToString()))
 
     async def find_cycles(self, request: api.FindCyclesRequest, call: Call) -> Answer:
         """Answers where the graph goes in circles."""
-        question = CycleQuestion.parse(
-            request.root_id,
-            request.types,
-            request.entity_types,
-            request.filter,
-            request.cycles_per_group,
-        )
-        limit = parse_limit(request.limit, _DEFAULT_GROUPS)
-        revision = await self._revision(request, call)
+        wrong = Problems()
+        with wrong:
+            question = CycleQuestion.parse(
+                request.root_id,
+                request.types,
+                request.entity_types,
+                request.filter,
+                request.cycles_per_group,
+            )
+        with wrong:
+            limit = parse_limit(request.limit, _DEFAULT_GROUPS)
+        with wrong:
+            options = _options(request)
+        wrong.check()
+        revision = await self._engine.read_revision(options, call.remaining())
         page = await self._cycles.answer(question, limit, revision, request.page_token)
         rest = api.FindCyclesResponse(groups=page.groups, **_state(page))
         return b"".join((page.nodes_bytes, page.edges_bytes, rest.SerializeToString()))
@@ -155,39 +178,50 @@ class GraphService:
         self, request: api.GetDependencyOrderRequest, call: Call
     ) -> Answer:
         """Answers in which order an entity and what it needs can be started."""
-        question = GraphQuestion.parse(
-            request.id,
-            Direction.OUT,
-            None,
-            request.types or DEPENDENCY_TYPES,
-            request.entity_types,
-            "id",
-            request.filter,
-        )
-        revision = await self._revision(request, call)
+        wrong = Problems()
+        with wrong:
+            question = GraphQuestion.parse(
+                request.id,
+                Direction.OUT,
+                None,
+                request.types or DEPENDENCY_TYPES,
+                request.entity_types,
+                "id",
+                request.filter,
+            )
+        with wrong:
+            options = _options(request)
+        wrong.check()
+        revision = await self._engine.read_revision(options, call.remaining())
         page = await self._order.answer(question, revision, request.page_token)
         rest = api.GetDependencyOrderResponse(
             stages=page.stages, groups=page.groups, **_state(page)
         )
         return page.nodes_bytes + rest.SerializeToString()
 
-    async def _revision(self, request: _Paged, call: Call) -> int:
-        """The revision that a request is of; a page token has that of its first page."""
-        options = read_options(request)
-        if request.page_token:
-            options = options.of_token()
-        return await self._engine.read_revision(options, call.remaining())
-
     async def _answer(
         self,
-        question: GraphQuestion,
+        parse: Callable[[], GraphQuestion],
         request: api.GetGraphRequest | api.GetDependenciesRequest | api.AnalyzeImpactRequest,
         call: Call,
     ) -> bytes:
-        limits = Limits.parse(request.node_limit, request.edge_limit, request.byte_limit)
-        revision = await self._revision(request, call)
+        wrong = Problems()
+        with wrong:
+            question = parse()
+        with wrong:
+            limits = Limits.parse(request.node_limit, request.edge_limit, request.byte_limit)
+        with wrong:
+            options = _options(request)
+        wrong.check()
+        revision = await self._engine.read_revision(options, call.remaining())
         page = await self._reader.answer(question, limits, revision, request.page_token)
         return _wire(page)
+
+
+def _options(request: _Paged) -> ReadOptions:
+    """Which revision a request is of; a page token has that of its first page."""
+    options = read_options(request)
+    return options.of_token() if request.page_token else options
 
 
 def _question(

@@ -116,7 +116,7 @@ def update_entity(
     paths = _paths(message, mask, ENTITY_PATHS, ("metadata", "labels"))
     value = nested("entity", entity, message)
     _check_named("entity", check_entity(value), paths)
-    return UpdateEntity(value, paths, _expected(expected_revision))
+    return UpdateEntity(value, paths, expected(expected_revision))
 
 
 def update_relationship(
@@ -127,7 +127,7 @@ def update_relationship(
     paths = _paths(message, mask, RELATIONSHIP_PATHS, ("metadata",))
     value = nested("relationship", relationship, message)
     _check_named("relationship", check_relationship(value), paths)
-    return UpdateRelationship(value, paths, _expected(expected_revision))
+    return UpdateRelationship(value, paths, expected(expected_revision))
 
 
 def delete_entity(
@@ -135,13 +135,13 @@ def delete_entity(
 ) -> DeleteEntity:
     """A deletion of an entity."""
     return DeleteEntity(
-        resource_id("id", entity_id), cascade, allow_large, _expected(expected_revision)
+        resource_id("id", entity_id), cascade, allow_large, expected(expected_revision)
     )
 
 
 def delete_relationship(relationship_id: str, expected_revision: int) -> DeleteRelationship:
     """A deletion of a relationship."""
-    return DeleteRelationship(resource_id("id", relationship_id), _expected(expected_revision))
+    return DeleteRelationship(resource_id("id", relationship_id), expected(expected_revision))
 
 
 def mutations(messages: Sequence[mutation_pb2.Mutation]) -> list[Mutation]:
@@ -308,7 +308,8 @@ def _snake(name: str) -> str:
     return "".join(f"_{c.lower()}" if c.isupper() else c for c in name)
 
 
-def _expected(revision: int) -> int:
+def expected(revision: int) -> int:
+    """The revision that a write expects; 0 for any. Raises InvalidArgument."""
     if revision < 0:
         raise InvalidArgument.of("expected_revision", f"0 or more, got {revision}")
     return revision

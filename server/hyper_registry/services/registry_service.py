@@ -109,6 +109,7 @@ def _batch(request: api.ImportRequest, before: int, call: Call) -> WriteRequest:
         body_hash=body_hash(request) if key else b"",
         bulk=True,
         is_batch=True,
+        size=size,
     )
 
 

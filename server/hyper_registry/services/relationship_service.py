@@ -7,6 +7,7 @@ import time
 from hyper_registry.model.errors import RelationshipNotFound
 from hyper_registry.query.filters import RelationshipFilter
 from hyper_registry.query.listing import Window, list_relationships
+from hyper_registry.query.problems import Problems
 from hyper_registry.registry.engine import Engine
 from hyper_registry.registry.mutations import CreateRelationship, Decision
 from hyper_registry.services import parsing
@@ -46,19 +47,27 @@ class RelationshipService:
 
     async def list_relationships(self, request: api.ListRelationshipsRequest, call: Call) -> Answer:
         """Lists relationships, page by page."""
-        condition = RelationshipFilter.parse(
-            types=request.types,
-            source_ids=_one(request.source_id),
-            target_ids=_one(request.target_id),
-            entity_ids=_one(request.entity_id),
-            filter=request.filter,
-            names={name: name.removesuffix("s") for name in _ENDS},
-            now=time.time_ns(),
-        )
-        options = read_options(request)
-        window = Window.parse(
-            request.limit, request.offset, request.page_token, options.at_revision, options.at_time
-        )
+        wrong = Problems()
+        with wrong:
+            condition = RelationshipFilter.parse(
+                types=request.types,
+                source_ids=_one(request.source_id),
+                target_ids=_one(request.target_id),
+                entity_ids=_one(request.entity_id),
+                filter=request.filter,
+                names={name: name.removesuffix("s") for name in _ENDS},
+                now=time.time_ns(),
+            )
+        with wrong:
+            options = read_options(request)
+            window = Window.parse(
+                request.limit,
+                request.offset,
+                request.page_token,
+                options.at_revision,
+                options.at_time,
+            )
+        wrong.check()
         revision = await self._engine.read_revision(options, call.remaining())
         page = await list_relationships(self._engine, condition, window, revision)
         rest = api.ListRelationshipsResponse(

@@ -20,6 +20,10 @@ class Mutating(Protocol):
         """The message's wire form."""
         ...
 
+    def ByteSize(self) -> int:
+        """How many bytes that has."""
+        ...
+
 
 async def write(
     engine: Engine,
@@ -44,7 +48,17 @@ async def write(
             body_hash(request) if key else b"",
             request.dry_run,
             is_batch=is_batch,
+            size=request.ByteSize(),
         )
+    )
+
+
+async def submit(
+    engine: Engine, mutations: Sequence[Mutation], respond: Callable[[Decision], bytes], call: Call
+) -> bytes:
+    """As `write`, of a call that is not repeated and not tried out."""
+    return await engine.committer.submit(
+        WriteRequest(mutations, respond, call.method, call.actor, call.request_id)
     )
 
 

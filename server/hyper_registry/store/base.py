@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from hyper_registry.model.entity import Entity
 from hyper_registry.model.relationship import Relationship
-from hyper_registry.model.revision import Commit, Head, Header, Position
+from hyper_registry.model.revision import Change, Commit, Head, Header, Position
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +155,47 @@ class RelationshipColumns:
     records: Sequence[bytes]
 
 
+@dataclass(frozen=True, slots=True)
+class LogQuestion:
+    """Which changes of the log: those between two positions for which all conditions hold.
+
+    `after` is a revision; what it and those before it changed is left out. `before` is a position;
+    what is behind it is left out. An empty text is no condition. `id` is a change's, `actor` and
+    `method` are its revision's; a method without a `/` is the last part of any service's method.
+    """
+
+    after: int
+    before: Position
+    id: str = ""
+    actor: str = ""
+    method: str = ""
+
+
+class LoggedChange(NamedTuple):
+    """A change with the revision that made it; `index` is its number there."""
+
+    header: Header
+    index: int  # type: ignore[assignment]  # nobody asks it for tuple.index
+    change: Change
+
+    @property
+    def position(self) -> Position:
+        """The position in the log that everything before this change is before."""
+        return Position(self.header.revision - 1, self.index)
+
+
+@dataclass(frozen=True, slots=True)
+class LogLimits:
+    """How much of the log is answered and looked at, each at least one.
+
+    `size` counts the images before and after, in bytes; the first change is answered however large.
+    """
+
+    changes: int
+    size: int
+    looked_at: int
+
+
 class KnownResults(Exception):
     """Some of a batch's idempotency keys have an unexpired result already; nothing was written."""
 
@@ -238,16 +279,17 @@ class Store(ABC):
     async def open(self) -> Head:
         """Opens the store, makes its schema where there is none, and answers the head.
 
-        A new history has revision 0, floor 0 and an epoch of its own. Raises StoreUnavailable if
-        the store cannot be opened, is held by another server, or has a schema that is not known.
+        A new history has revision 0, floor 0 and an epoch of its own. One that is there is opened
+        without room, too, if reading needs none; else StoreFull. Raises StoreUnavailable if the
+        store cannot be opened, is held by another server, or has a schema that is not known.
         """
 
     @abstractmethod
     async def begin(self) -> Transaction:
         """Starts a write transaction and reads the head under its lock; waits for other writers.
 
-        Raises StoreUnavailable. After a commit whose outcome was unknown it first finds that out:
-        the head that it answers is the truth.
+        Raises StoreUnavailable or StoreFull. After a commit whose outcome was unknown it first
+        finds that out: the head that it answers is the truth.
         """
 
     @abstractmethod
@@ -278,6 +320,18 @@ class Store(ABC):
         that is answered in part has its revision's own `hash`. What is below the floor can be read
         until it is trimmed; then, when the log no longer reaches back to the position, this raises
         RevisionCompacted. Raises StoreUnavailable.
+        """
+
+    @abstractmethod
+    async def search_log(
+        self, question: LogQuestion, limits: LogLimits
+    ) -> tuple[Sequence[LoggedChange], Position]:
+        """Changes that a question means, the newest first, and how far back was looked for them.
+
+        That is a position: with it as `before`, the same question finds what comes next. It is that
+        of the last change that is answered if there may be more than the limits allow, and
+        `Position(question.after)` when there is nothing left. Raises RevisionCompacted if the log
+        no longer reaches back to `after`, and StoreUnavailable.
         """
 
     @abstractmethod

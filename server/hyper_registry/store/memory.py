@@ -7,6 +7,7 @@ import uuid
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Generic, TypeVar
 
 from hyper_registry.model.errors import RevisionCompacted, StoreUnavailable
@@ -17,6 +18,9 @@ from hyper_registry.store.base import (
     EntityRow,
     HealthRow,
     KnownResults,
+    LoggedChange,
+    LogLimits,
+    LogQuestion,
     Part,
     RelationshipColumns,
     RelationshipRow,
@@ -32,6 +36,7 @@ from hyper_registry.store.rules import (
     check_empty,
     fitting,
     image_bytes,
+    is_meant,
     labels_json,
     with_changes,
 )
@@ -227,6 +232,13 @@ class MemoryStore(Store):
         count = fitting(_sizes(commits, after.index), max_changes, max_bytes)
         return list(_parts(commits, after.index, count))
 
+    async def search_log(
+        self, question: LogQuestion, limits: LogLimits
+    ) -> tuple[Sequence[LoggedChange], Position]:
+        """See Store."""
+        commits = self._use().after(Position(question.after))
+        return await asyncio.to_thread(_search, commits, question, limits)
+
     async def revision_at(self, time: int) -> int | None:
         """See Store."""
         disk = self._use()
@@ -394,6 +406,31 @@ def _parts(commits: Sequence[Commit], index: int, count: int) -> Iterator[tuple[
         index = 0
         if count == 0:
             return
+
+
+def _search(
+    commits: Sequence[Commit], question: LogQuestion, limits: LogLimits
+) -> tuple[Sequence[LoggedChange], Position]:
+    found, size, reached = list[LoggedChange](), 0, Position(question.after)
+    for one in islice(_backwards(commits, question), limits.looked_at):
+        reached = one.position
+        if not is_meant(one, question):
+            continue
+        size += image_bytes(one.change.before, one.change.after)
+        if found and (len(found) >= limits.changes or size > limits.size):
+            return found, found[-1].position
+        found.append(one)
+    return found, reached
+
+
+def _backwards(commits: Sequence[Commit], question: LogQuestion) -> Iterator[LoggedChange]:
+    """The changes of the revisions after `question.after` that are before its end, newest first."""
+    revision, index = question.before
+    for commit in reversed(commits[: max(0, revision + 1 - question.after)]):
+        changes = commit.changes[:index] if commit.revision > revision else commit.changes
+        header = commit.header
+        for number in reversed(range(len(changes))):
+            yield LoggedChange(header, number, changes[number])
 
 
 def _chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

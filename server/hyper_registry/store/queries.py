@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
+from zlib import crc32
 
 from sqlalchemy import (
     Connection,
+    Select,
+    bindparam,
     case,
     delete,
     func,
     insert,
     inspect,
     literal,
+    or_,
     select,
     tuple_,
     update,
@@ -24,11 +28,24 @@ from sqlalchemy import (
 from hyper_registry.model.errors import RevisionCompacted, StoreUnavailable
 from hyper_registry.model.revision import Action, Change, Commit, Head, Header, Kind, Position
 from hyper_registry.store import schema
-from hyper_registry.store.base import ResultKey, StoredResult
-from hyper_registry.store.checksums import Damaged, Sums, of_change, of_values
-from hyper_registry.store.rules import fitting, image_bytes
+from hyper_registry.store.base import (
+    LoggedChange,
+    LogLimits,
+    LogQuestion,
+    ResultKey,
+    StoredResult,
+)
+from hyper_registry.store.checksums import Damaged, Sums, of_change, of_row, of_values
+from hyper_registry.store.rules import completed_record, fitting, image_bytes
 
 _CHANGES_AT_ONCE = 4096
+_ROWS_AT_ONCE = 1024
+
+# The last version of the schema without derived health.
+_NO_HEALTHS = 3
+
+# What `upgrade_schema` can bring up to date, and what needs nothing.
+_KNOWN_SCHEMAS = (2, 3, schema.SCHEMA_VERSION)
 
 head = schema.registry_head.c
 revisions = schema.log_revisions.c
@@ -92,8 +109,8 @@ class HeadRow:
     sums: Sums
     commit_id: str
 
-    def values(self) -> dict[str, Any]:
-        """The row's columns that change, by name."""
+    def values(self, left_out: frozenset[str] = frozenset()) -> dict[str, Any]:
+        """The row's columns that change, by name, but for those that are left out."""
         head = self.head
         values: dict[str, Any] = {
             "epoch": head.epoch,
@@ -107,6 +124,7 @@ class HeadRow:
             "healths_sum": self.sums.healths,
             "commit_id": self.commit_id,
         }
+        values = {name: value for name, value in values.items() if name not in left_out}
         return values | {"checksum": of_values(*values.values())}
 
 
@@ -115,27 +133,29 @@ def new_commit_id() -> str:
     return uuid.uuid4().hex
 
 
-def check_schema(connection: Connection) -> bool:
-    """Whether the registry's tables are there. Raises StoreUnavailable if others are."""
+def check_schema(connection: Connection) -> int:
+    """The version of the registry's schema, 0 where there is none.
+
+    Raises StoreUnavailable if it is not known, or if other tables are there.
+    """
     tables = inspect(connection).get_table_names()
     if not tables:
-        return False
+        return 0
     if schema.registry_head.name not in tables:
         raise StoreUnavailable("it is the database of another program: choose another one")
-    version = connection.scalar(select(head.schema_version))
-    if version != schema.SCHEMA_VERSION:
+    version: int = connection.execute(select(head.schema_version)).scalar_one()
+    if version not in _KNOWN_SCHEMAS:
         raise StoreUnavailable(
             f"it has schema version {version}, and this program knows {schema.SCHEMA_VERSION}: "
             "use the program's version that wrote it, or a newer one"
         )
-    return True
+    return version
 
 
-def create_schema(connection: Connection, views: Sequence[str]) -> None:
+def create_schema(connection: Connection, views: Mapping[str, str]) -> None:
     """Makes the tables and the head of a new history."""
     schema.metadata.create_all(connection, checkfirst=False)
-    for view in views:
-        connection.exec_driver_sql(view)
+    _create_views(connection, views)
     epoch = uuid.uuid4().hex
     row = HeadRow(Head(0, epoch, 0, 0, b""), 0, Sums(), new_commit_id())
     connection.execute(
@@ -145,11 +165,67 @@ def create_schema(connection: Connection, views: Sequence[str]) -> None:
     )
 
 
-def read_head(connection: Connection) -> HeadRow:
-    """The head. Raises Damaged."""
-    stored = connection.execute(_HEAD).one()
-    row = HeadRow(Head(*stored[:5]), stored[5], Sums(*stored[6:9]), stored[9])
-    if row.values()["checksum"] != stored[10]:
+def upgrade_schema(connection: Connection, views: Mapping[str, str]) -> None:
+    """Makes an older schema that `check_schema` knows the newest one."""
+    # Version 2 had fewer views than 3; before 4 no health was derived.
+    for name in inspect(connection).get_view_names():
+        connection.exec_driver_sql(f"DROP VIEW {name}")
+    _create_views(connection, views)
+    before = read_head(connection, _NO_HEALTHS)
+    schema.entity_health.create(connection)
+    connection.exec_driver_sql(
+        f"ALTER TABLE {schema.registry_head.name}"
+        f" ADD COLUMN {head.healths_sum.name} BIGINT NOT NULL DEFAULT 0"
+    )
+    entities = before.sums.entities + sum(_complete_entities(connection))
+    after = replace(before, sums=before.sums._replace(entities=entities))
+    values = {"schema_version": schema.SCHEMA_VERSION, **after.values()}
+    connection.execute(update(schema.registry_head).values(values))
+
+
+def _complete_entities(connection: Connection) -> Iterator[int]:
+    """Adds what records did not have before schema 4; answers what that changes of their sum."""
+    row = schema.entities.c
+    texts = (row.id, row.type, row.name, row.version, row.feature, row.labels)
+    numbers = (row.status, row.health, row.revision, row.ordinal)
+    query = select(*texts, *numbers, row.record, row.checksum)
+    change = (
+        update(schema.entities)
+        .where(row.ordinal == bindparam("key"))
+        .values(record=bindparam("new_record"), checksum=bindparam("new_checksum"))
+    )
+    last = -1
+    while rows := connection.execute(
+        query.where(row.ordinal > last).order_by(row.ordinal).limit(_ROWS_AT_ONCE)
+    ).all():
+        changed: list[dict[str, Any]] = []
+        for found in rows:
+            old = found.record
+            if of_row(old, found[:6], found[6:10]) != found.checksum:
+                raise Damaged(f"the row of entity {found.id!r}")
+            new = completed_record(old, found.health, found.revision)
+            checksum = of_row(new, found[:6], found[6:10])
+            changed.append({"key": found.ordinal, "new_record": new, "new_checksum": checksum})
+            yield crc32(new) - crc32(old)
+        connection.execute(change, changed)
+        last = rows[-1].ordinal
+
+
+def _create_views(connection: Connection, views: Mapping[str, str]) -> None:
+    for name, selection in views.items():
+        connection.exec_driver_sql(f"CREATE VIEW {name} AS {selection}")
+
+
+def read_head(connection: Connection, version: int = schema.SCHEMA_VERSION) -> HeadRow:
+    """The head, in this version of the schema. Raises Damaged."""
+    query, left_out = _HEAD, frozenset[str]()
+    if version <= _NO_HEALTHS:
+        left_out = frozenset((head.healths_sum.name,))
+        kept = (column for column in _HEAD.selected_columns if column is not head.healths_sum)
+        query = select(*kept)
+    *values, commit_id, checksum = connection.execute(query).one()
+    row = HeadRow(Head(*values[:5]), values[5], Sums(*values[6:]), commit_id)
+    if row.values(left_out)["checksum"] != checksum:
         raise Damaged("the head of the log")
     return row
 
@@ -175,6 +251,69 @@ def read_log(
     if not count and first <= read_head(connection).changes:
         raise Damaged("the log (changes are missing)")
     return list(_commits(rows[:count], first))
+
+
+def search_log(
+    connection: Connection, question: LogQuestion, limits: LogLimits
+) -> tuple[list[LoggedChange], Position]:
+    """See Store.search_log."""
+    start, reached = _first_change(connection, Position(question.after)), Position(question.after)
+    if start is None or question.before <= reached:
+        return [], reached
+    behind = _first_change(connection, question.before)
+    end = read_head(connection).changes + 1 if behind is None else behind
+    lowest = max(start, end - limits.looked_at)
+    # One row more than is answered shows whether there are more.
+    limited = _found(lowest, end, question).limit(limits.changes + 1)
+    rows: list[Sequence[Any]] = []
+    with connection.execute(limited) as cursor:
+        parts = _collected(cursor.partitions(256), rows)
+        count = _within((image_bytes(row[-2], row[-1]) for row in parts), limits)
+    found = [_logged(row) for row in rows[:count]]
+    if count < len(rows):
+        return found, found[-1].position
+    return found, reached if lowest == start else _position_of(connection, lowest)
+
+
+def _found(lowest: int, end: int, question: LogQuestion) -> Select[Any]:
+    """The rows of `_LOG` from number `lowest` to before `end` that are meant, the last first."""
+    query = _LOG.where(changes.change >= lowest, changes.change < end)
+    if question.id:
+        query = query.where(changes.id == question.id)
+    if question.actor:
+        query = query.where(revisions.actor == question.actor)
+    if question.method:
+        # LIKE, in SQLite, takes upper case for lower case.
+        ending = func.substr(revisions.method, func.length(revisions.method) - len(question.method))
+        is_same = revisions.method == question.method
+        query = query.where(or_(is_same, ending == f"/{question.method}"))
+    return query.order_by(None).order_by(changes.change.desc())
+
+
+def _within(sizes: Iterable[int], limits: LogLimits) -> int:
+    """How many changes of these sizes an answer takes: what fits, and the first in any case."""
+    count = total = 0
+    for size in sizes:
+        total += size
+        if count and (count >= limits.changes or total > limits.size):
+            break
+        count += 1
+    return count
+
+
+def _logged(row: Sequence[Any]) -> LoggedChange:
+    """A row of `_LOG`. Raises Damaged."""
+    header, index = Header(*_intact(row[:8])[:5]), row[10]
+    return LoggedChange(header, index, _change(header.revision, row[6] + index, row[8:]))
+
+
+def _position_of(connection: Connection, change: int) -> Position:
+    """The position that everything before the change of a number is before."""
+    query = select(changes.revision, changes.idx).where(changes.change == change)
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        raise Damaged("the log (changes are missing)")
+    return Position(row[0] - 1, row[1])
 
 
 def all_commits(connection: Connection, after: int) -> Iterator[list[Commit]]:

@@ -9,7 +9,7 @@ import orjson
 
 from hyper_registry.model.errors import StoreUnavailable
 from hyper_registry.model.revision import Change, Commit, Head, chain
-from hyper_registry.store.base import Batch
+from hyper_registry.store.base import Batch, LoggedChange, LogQuestion
 
 
 def labels_json(labels: Mapping[str, str]) -> str:
@@ -21,6 +21,15 @@ def labels_json(labels: Mapping[str, str]) -> str:
 def regions_json(regions: tuple[str, ...]) -> str:
     """Regions as a JSON array."""
     return orjson.dumps(regions).decode()
+
+
+def completed_record(record: bytes, health: int, revision: int) -> bytes:
+    """An entity's record with the two fields that older versions of the registry did not write.
+
+    They have the highest numbers, so they come last, where a record has them that is written whole:
+    14, what was reported, and 15, since when that is the health, in eight bytes.
+    """
+    return record + bytes((14 << 3, health, 15 << 3 | 1)) + revision.to_bytes(8, "little")
 
 
 def check_batch(batch: Batch, head: Head) -> None:
@@ -99,6 +108,16 @@ def fitting(changes: Iterable[tuple[int, int]], max_changes: int, max_bytes: int
             return whole or count
         count += 1
     return count
+
+
+def is_meant(found: LoggedChange, question: LogQuestion) -> bool:
+    """Whether the conditions of a question hold for a change; where it is does not matter."""
+    header, method = found.header, question.method
+    return (
+        question.id in ("", found.change.id)
+        and question.actor in ("", header.actor)
+        and (method in ("", header.method) or header.method.endswith(f"/{method}"))
+    )
 
 
 def with_changes(commit: Commit, changes: tuple[Change, ...]) -> Commit:

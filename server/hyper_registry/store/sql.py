@@ -33,6 +33,9 @@ from hyper_registry.store.base import (
     Batch,
     EntityColumns,
     HealthRow,
+    LoggedChange,
+    LogLimits,
+    LogQuestion,
     Part,
     RelationshipColumns,
     Snapshot,
@@ -108,8 +111,8 @@ class SqlStore(Store):
     driver_errors: tuple[type[Exception], ...]
     """What the driver raises, when it is called without SQLAlchemy."""
 
-    views: Sequence[str]
-    """The statements that make the SQL views."""
+    views: Mapping[str, str]
+    """The SQL views by name: what each of them selects."""
 
     def __init__(self) -> None:
         self._writer: Worker | None = None
@@ -185,11 +188,10 @@ class SqlStore(Store):
         self._writer = Worker("store-writer")
         self._reader = Worker("store-reader")
         try:
-            self._known = await self._writer.run(self._prepare)
+            return await self._writer.run(self._prepare)
         except BaseException:
             await self.aclose()
             raise
-        return self._known.head
 
     async def begin(self) -> Transaction:
         """See Store. Changes threads only if the outcome of a commit has to be found out."""
@@ -232,6 +234,12 @@ class SqlStore(Store):
     ) -> Sequence[tuple[Commit, int]]:
         """See Store."""
         return await self._read(queries.read_log, after, max_changes, max_bytes)
+
+    async def search_log(
+        self, question: LogQuestion, limits: LogLimits
+    ) -> tuple[Sequence[LoggedChange], Position]:
+        """See Store."""
+        return await self._read(queries.search_log, question, limits)
 
     async def revision_at(self, time: int) -> int | None:
         """See Store."""
@@ -305,17 +313,24 @@ class SqlStore(Store):
 
     # On the writer's thread.
 
-    def _prepare(self) -> HeadRow:
+    def _prepare(self) -> Head:
         self.acquire()
         with self.translated():
             self._connection = connection = self.engine(writes=True).connect()
-            exists = queries.check_schema(connection)
+            version = queries.check_schema(connection)
             connection.rollback()
             self.configure(connection)
-            if not exists:
+            if version != schema.SCHEMA_VERSION:
+                make = queries.upgrade_schema if version else queries.create_schema
                 with connection.begin():
-                    queries.create_schema(connection, self.views)
-        return self._settle()
+                    make(connection, self.views)
+        try:
+            self._known = self._settle()
+        except StoreFull:
+            # What is there can be read. Whether it has room again, the first write finds out.
+            with self.translated(), self.engine(writes=False).connect() as reading:
+                return queries.read_head(reading).head
+        return self._known.head
 
     def _settle(self) -> HeadRow:
         """Finds out the head on a new connection, and makes it final by committing on top of it."""
@@ -325,12 +340,9 @@ class SqlStore(Store):
                 self._connection = self.engine(writes=True).connect()
                 with self._connection.begin():
                     return queries.renew_head(self._connection)
-        except StoreUnavailable:
+        except RegistryError:
             self._discard()
             raise
-        except RegistryError as error:
-            self._discard()
-            raise StoreUnavailable(error.message) from error
 
     def _commit(self, known: HeadRow, batch: Batch, now: int) -> None:
         check_batch(batch, known.head)

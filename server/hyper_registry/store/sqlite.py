@@ -77,15 +77,16 @@ class SqliteStore(SqlStore):
         self.acquire()
         try:
             with self.translated(), self.engine(writes=False).connect() as connection:
-                exists = queries.check_schema(connection)
-                return queries.read_head(connection).head.revision if exists else 0
+                version = queries.check_schema(connection)
+                return queries.read_head(connection, version).head.revision if version else 0
         finally:
             self.release()
 
     def acquire(self) -> None:
-        """Locks the file against other servers."""
+        """Locks the file against other servers, and makes the system read its log anew."""
         self._lock.acquire()
         self._place = None
+        _forget_what_is_not_on_disk(Path(f"{self.path}-wal"))
 
     def release(self) -> None:
         """Unlocks the file."""
@@ -109,8 +110,10 @@ class SqliteStore(SqlStore):
                 "none): choose a path on a local disk"
             )
         # A crash may have come after an fsync that failed. What the system then shows of the log
-        # need not be on the disk, so it is written once more, into the file.
-        _driver(connection).execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        # need not be on the disk, so it is written once more, into the file. A disk that is full
+        # has no room for that, but `acquire` has seen to it that only what is on the disk is read.
+        with suppress(StoreFull), self.translated():
+            _driver(connection).execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         self._place = _Place(self.path)
         self._checkpointer = Checkpointer(self._connect_checkpointer)
 
@@ -122,7 +125,9 @@ class SqliteStore(SqlStore):
         if any(sign in str(error) for sign in _SIGNS_OF_DAMAGE):
             return StoreUnavailable(f"{self.path}: {_ADVICE[sqlite3.SQLITE_CORRUPT]}")
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-        if code == sqlite3.SQLITE_FULL:
+        extended = getattr(error, "sqlite_errorcode", 0)
+        # The second is said where there is no room for the log's index.
+        if code == sqlite3.SQLITE_FULL or extended == sqlite3.SQLITE_IOERR_SHMSIZE:
             return StoreFull(f"{self.path}: the disk is full: free some space; nothing was written")
         return StoreUnavailable(f"{self.path}: {_ADVICE.get(code, error)}; nothing was written")
 
@@ -213,6 +218,22 @@ def _engine(connect: Callable[[], sqlite3.Connection], begin: str) -> Engine:
     return engine
 
 
+def _forget_what_is_not_on_disk(path: Path) -> None:
+    """Drops what the system remembers of a file, but did not write when it was asked to.
+
+    Nothing may have it open. Where a system cannot do that, it goes on as it is.
+    """
+    if not hasattr(os, "posix_fadvise"):
+        return
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(descriptor)
+
+
 class Checkpointer:
     """A thread that copies what was committed from the write-ahead log into the file.
 
@@ -273,7 +294,7 @@ class _Place:
             raise StoreLost(f"{self._path}: another file has been put in its place{_STOP}")
         if found.st_size < size:
             raise StoreLost(f"{self._path}: it has been cut or overwritten{_STOP}")
-        self._size = found.st_size
+        self._size = max(self._size, found.st_size)
 
 
 class FileLock:

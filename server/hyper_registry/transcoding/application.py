@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, ParamSpec, TypeVar
+from typing import Final
 
 import structlog
 from google.protobuf.message import Message
@@ -28,6 +28,7 @@ from hyper_registry.transcoding.bodies import Body, ClientGone, has_body
 from hyper_registry.transcoding.bridge import Bridge, Pipe, Remote
 from hyper_registry.transcoding.encoders import StreamEncoder, encoder
 from hyper_registry.transcoding.exchange import Exchange
+from hyper_registry.transcoding.offloading import in_thread_if, size_of
 from hyper_registry.transcoding.replies import ETAG, Reply, ReplyWriter, failure, refusal
 from hyper_registry.transcoding.requests import (
     EXPECTED_REVISION,
@@ -47,17 +48,12 @@ EXPOSED_HEADERS: Final = (
 """The headers of responses that scripts of other origins need to see."""
 
 _TRANSPORT = "http"
-# Reading or writing JSON of this size takes about a millisecond, and goes into a thread.
-_LARGE_BYTES = 64 << 10
 _AHEAD_BYTES = 1 << 20
 # Many clients read nothing until they have sent everything: acknowledgements wait for them.
 _ACKNOWLEDGED_BYTES = 16 << 20
 # How long a stream may take to fail with a status of its own, before it is begun without a word.
 _FIRST_SECONDS = 0.2
 _HEARTBEAT_SECONDS = 15.0
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
 
@@ -138,8 +134,8 @@ class Transcoder:
         answer = look(method, request, call, self._generation) if method.is_look else None
         if answer is None:
             answer = await self._ask(exchange, lambda: method.behaviour(request, call), call)
-        reply = await _in_thread_if(
-            _size(answer), served.writer.write, answer, exchange.path, exchange.query
+        reply = await in_thread_if(
+            size_of(answer), served.writer.write, answer, exchange.path, exchange.query
         )
         return _conditional(exchange, reply) if exchange.is_safe else reply
 
@@ -147,7 +143,7 @@ class Transcoder:
         body = b""
         if has_body(exchange.headers):
             body = await Body(exchange.headers, exchange.receive, self._max_bytes).whole()
-        request = await _in_thread_if(len(body), served.reader.read, captures, exchange.query, body)
+        request = await in_thread_if(len(body), served.reader.read, captures, exchange.query, body)
         _read_headers(exchange, served, request)
         return request
 
@@ -213,13 +209,6 @@ def _left(call: Call) -> float | None:
     return None if call.deadline is None else max(0.0, call.deadline - time.monotonic())
 
 
-async def _in_thread_if(size: int, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
-    """Does what takes longer the larger something is; in a thread if that is large."""
-    if size > _LARGE_BYTES:
-        return await asyncio.to_thread(work, *args, **named)
-    return work(*args, **named)
-
-
 def _read_headers(exchange: Exchange, served: _Served, request: Message) -> None:
     """Sets the fields that headers stand for. Raises InvalidArgument or PreconditionFailed."""
     headers, put = exchange.headers, served.reader.put_header
@@ -263,7 +252,7 @@ async def _pump(stream: AsyncGenerator[Answer, None], answers: Pipe[Answer]) -> 
     """On the registry's loop: sends everything that a method streams."""
     async with aclosing(stream):
         async for answer in stream:
-            await answers.send(answer, _size(answer))
+            await answers.send(answer, size_of(answer))
     answers.end()
 
 
@@ -273,17 +262,13 @@ def _end(answers: Pipe[Answer], outcome: asyncio.Future[None]) -> None:
         answers.fail(error)
 
 
-def _size(answer: Answer) -> int:
-    return len(answer) if isinstance(answer, bytes) else answer.ByteSize()
-
-
 async def _upload(body: Body, reader: RequestReader, requests: Pipe[Message], guard: Guard) -> None:
     """Sends every line of a body, as a message, to the registry's loop."""
     number = 0
     try:
         async for line in body.lines():
             number += 1
-            message = await _in_thread_if(len(line), reader.read_line, line, number)
+            message = await in_thread_if(len(line), reader.read_line, line, number)
             await requests.send(message, len(line))
     except ClientGone as error:
         guard.give_up(error)
@@ -317,7 +302,7 @@ async def _send_stream(
             await _break(exchange, form, error, call)
             return
         else:
-            data = await _in_thread_if(sum(map(_size, found)), _joined, form, found)
+            data = await in_thread_if(sum(map(size_of, found)), _joined, form, found)
             if not found:
                 break
         if not is_begun:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final
@@ -17,8 +19,11 @@ _LINES: Final = frozenset(
 )
 _CHARSETS: Final = frozenset({"utf-8", "utf8", "us-ascii"})
 # The window bits of zlib: with a header of gzip, and with one of zlib, which HTTP calls deflate.
-_WINDOWS: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+_GZIP, _ZLIB = 31, 15
+_WINDOWS: Final = {"gzip": _GZIP, "x-gzip": _GZIP, "deflate": _ZLIB}
 _PIECE = 64 << 10
+# A line from its first letter on. Nobody waits while a body of nothing but empty ones is skipped.
+_LINE: Final = re.compile(rb"\S[^\n]*")
 
 
 class ClientGone(Exception):
@@ -63,13 +68,16 @@ class Body:
         """Its lines, those that are empty left out; each may be as long as the limit."""
         pieces, size = list[bytes](), 0
         async for part in self._parts():
-            *ends, rest = part.split(b"\n")
-            for end in ends:
-                if line := b"".join([*pieces, end]).strip():
+            end = part.find(b"\n")
+            if end >= 0:
+                if line := b"".join([*pieces, part[:end]]).strip():
                     yield line
-                pieces, size = [], 0
-            pieces.append(rest)
-            size += len(rest)
+                start, end = end + 1, part.rfind(b"\n")
+                for found in _LINE.finditer(part, start, max(start, end)):
+                    yield found[0].rstrip()
+                pieces, size, part = [], 0, part[end + 1 :]
+            pieces.append(part)
+            size += len(part)
             if size > self._limit:
                 raise BodyTooLarge(self._limit)
         if line := b"".join(pieces).strip():
@@ -85,10 +93,21 @@ class Body:
         while self._has_more:
             data = await self._arrived()
             while data:
+                if inflate.eof:
+                    inflate = self._next_member()
                 yield _inflated(inflate, data)
-                data = inflate.unconsumed_tail
+                data = inflate.unconsumed_tail or inflate.unused_data
+                if data:
+                    # A little that arrives may become a thousand times as much: others go on.
+                    await asyncio.sleep(0)
         if not inflate.eof:
             raise InvalidArgument.of("body", "a complete compressed text")
+
+    def _next_member(self) -> Any:
+        """What reads the next of the texts that a gzip may consist of."""
+        if self._window != _GZIP:
+            raise InvalidArgument.of("body", "nothing behind its compressed text")
+        return zlib.decompressobj(_GZIP)
 
     async def _arrived(self) -> bytes:
         message = await self._receive()

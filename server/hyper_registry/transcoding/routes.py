@@ -62,7 +62,8 @@ class _Tree(Generic[T]):
         # Of routes that end with their only variable: by the path before it.
         self._leaves: dict[str, tuple[Variable, T, _Node[T]]] = {}
         self._root: _Node[T] = _Node()
-        self._verbs: set[str] = set()
+        # The longest first.
+        self._verbs: list[str] = []
 
     def add(self, template: Template, target: T) -> None:
         node = parent = self._root
@@ -79,8 +80,9 @@ class _Tree(Generic[T]):
         if template.verb in ends:
             raise TemplateError(f"{template.text!r} and {ends[template.verb][0].text!r} are one")
         ends[template.verb] = (template, target)
-        if template.verb:
-            self._verbs.add(template.verb)
+        if template.verb and template.verb not in self._verbs:
+            self._verbs.append(template.verb)
+            self._verbs.sort(key=len, reverse=True)
         if template.is_literal:
             self.exact[template.text] = target
         elif template.is_leaf:
@@ -105,12 +107,10 @@ class _Tree(Generic[T]):
         return None
 
     def _endings(self, segment: str) -> Iterator[tuple[str, str]]:
-        at = segment.find(":")
-        while at >= 0:
-            verb = segment[at + 1 :]
-            if verb in self._verbs:
-                yield segment[:at], verb
-            at = segment.find(":", at + 1)
+        # By the verbs, which are few: a segment may be nothing but colons.
+        for verb in self._verbs:
+            if segment.endswith(f":{verb}"):
+                yield segment[: -len(verb) - 1], verb
         yield segment, ""
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from hyper_registry.health.leases import Leases
 from hyper_registry.registry.engine import Engine
 from hyper_registry.registry.table import Table
 from hyper_registry.watch.hub import WatchStatistics
@@ -18,6 +19,7 @@ def observe(
     metrics: Metrics,
     engine: Engine,
     watching: Callable[[], WatchStatistics],
+    leases: Leases,
     connections: Callable[[], int],
 ) -> None:
     """Adds the gauges of a registry."""
@@ -38,6 +40,8 @@ def observe(
     _observe_log(metrics, engine)
     _observe_view(metrics, engine)
     _observe_watching(metrics, watching)
+    add("registry_leases", "Leases.", lambda: len(leases))
+    add("registry_leases_held", "Overdue leases that are held back.", lambda: leases.held)
 
 
 def _observe_log(metrics: Metrics, engine: Engine) -> None:

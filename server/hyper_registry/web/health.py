@@ -15,7 +15,8 @@ from starlette.routing import BaseRoute, Route
 class Health:
     """Whether the registry serves, what of it is in order, and what it holds.
 
-    `serving` is what the gRPC health service says, whatever the `checks`.
+    `serving` is what the gRPC health service says, whatever the `checks`. `notes` are what somebody
+    should look at, by the part that it is about, while the registry serves.
     """
 
     serving: bool
@@ -23,6 +24,7 @@ class Health:
     entities: int
     relationships: int
     revision: int
+    notes: Mapping[str, str]
 
 
 def routes(look: Callable[[], Health]) -> list[BaseRoute]:
@@ -31,7 +33,7 @@ def routes(look: Callable[[], Health]) -> list[BaseRoute]:
     # Coroutines, since plain functions would each take a thread of a pool.
     async def health(_request: Request) -> Response:
         state = look()
-        body = {
+        body: dict[str, object] = {
             "status": "healthy" if state.serving else "unhealthy",
             "timestamp": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
             "stats": {
@@ -40,6 +42,8 @@ def routes(look: Callable[[], Health]) -> list[BaseRoute]:
                 "revision": state.revision,
             },
         }
+        if state.notes:
+            body["notes"] = dict(state.notes)
         return JSONResponse(body, status_code=200 if state.serving else 503)
 
     async def live(_request: Request) -> Response:
@@ -49,7 +53,8 @@ def routes(look: Callable[[], Health]) -> list[BaseRoute]:
         state = look()
         text = "ok\n" if state.serving else "not serving\n"
         if "verbose" in request.query_params:
-            lines = (f"[{'+' if is_ok else '-'}] {name}\n" for name, is_ok in state.checks.items())
+            lines = [f"[{'+' if is_ok else '-'}] {name}\n" for name, is_ok in state.checks.items()]
+            lines += [f"[!] {name}: {note}\n" for name, note in state.notes.items()]
             text = "".join(lines) + text
         return PlainTextResponse(text, 200 if state.serving else 503)
 

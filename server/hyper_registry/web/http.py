@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import sys
 import threading
@@ -10,9 +11,13 @@ import threading
 import uvicorn
 from starlette.types import ASGIApp
 
+from hyper_registry.web.protocol import Protocol
+
 _START_SECONDS = 10.0
 # Nothing that a client says over a WebSocket is listened to.
 _MAX_MESSAGE_BYTES = 64 << 10
+# What uvicorn says, as an error, of every WebSocket that was refused with a response of its own.
+_NO_ERROR = "ASGI callable returned without completing handshake."
 
 
 class HttpServer:
@@ -25,12 +30,13 @@ class HttpServer:
         self._started = threading.Event()
         self._server = _Uvicorn(
             uvicorn.Config(
-                application, log_config=None, access_log=False, lifespan="off",
+                application, log_config=None, access_log=False, lifespan="off", http=Protocol,
                 ws="websockets-sansio", ws_max_size=_MAX_MESSAGE_BYTES,
                 server_header=False, timeout_graceful_shutdown=2,
             ),
             self._started,
         )  # fmt: skip
+        logging.getLogger("uvicorn.error").addFilter(_is_news)
         self._thread = threading.Thread(target=self._serve, name="http", daemon=True)
 
     async def start(self) -> None:
@@ -65,6 +71,10 @@ class _Uvicorn(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._listening.set()
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return record.msg != _NO_ERROR
 
 
 def _bind(host: str, port: int) -> socket.socket:

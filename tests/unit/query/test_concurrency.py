@@ -12,8 +12,8 @@ from hyper_registry.query.filters import EntityFilter
 from hyper_registry.query.graph import GraphReader
 from hyper_registry.query.listing import EntityQuestion, Window, list_entities
 from hyper_registry.query.scratch import ScratchPool
-from hyper_registry.query.traversal import GraphQuestion, Limits, Walker, traverse
-from tests.unit.query.world import World
+from hyper_registry.query.traversal import GraphQuestion, Limits, Walker
+from tests.unit.query.world import World, traverse
 
 _NODES = 300
 
@@ -51,7 +51,7 @@ def answer_of(walker: Walker, question: GraphQuestion, revision: int) -> tuple[b
 def test_walks_in_threads_see_one_revision() -> None:
     """G3: while a writer adds, changes, deletes and takes back, walks do not change."""
     world = busy_world(1500, seed=1)
-    revision, walker = world.revision, Walker(world.view)
+    revision, walker = world.revision, world.walker
     questions = [
         GraphQuestion(f"n{i}", direction, depth)
         for i in range(0, _NODES, 40)
@@ -137,14 +137,13 @@ async def test_long_scans_let_others_run() -> None:
 async def test_paging_after_the_walk_was_forgotten() -> None:
     """A token is good although the paused walk behind it has made room for others."""
     world = busy_world(1500, seed=3)
-    reader = GraphReader(world)
+    reader = GraphReader(world, world.walker)
     questions = [GraphQuestion(f"n{i}", Direction.BOTH) for i in range(8)]
     limit = Limits(nodes=50)
     pages = [await reader.answer(q, limit, world.revision) for q in questions]
-    walker = Walker(world.view)
     for question, first in zip(questions, pages, strict=True):
         page, nodes, edges = first, first.nodes_bytes, first.edges_bytes
         while page.next_page_token:
             page = await reader.answer(question, limit, 0, page.next_page_token)
             nodes, edges = nodes + page.nodes_bytes, edges + page.edges_bytes
-        assert (nodes, edges) == answer_of(walker, question, world.revision)
+        assert (nodes, edges) == answer_of(world.walker, question, world.revision)

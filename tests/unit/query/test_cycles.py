@@ -163,7 +163,7 @@ def test_answers_are_exact(world: World, asked: list[CycleQuestion], data: st.Da
     """Groups, their order and their shortest cycles are the naive ones, at every revision."""
 
     async def run() -> None:
-        reader = CycleReader(world)
+        reader = CycleReader(world, world.walker)
         for one in asked:
             revision = data.draw(st.integers(1, world.revision))
             state = world.states[revision]
@@ -176,7 +176,7 @@ def test_answers_are_exact(world: World, asked: list[CycleQuestion], data: st.Da
             if one.root_id:
                 groups = [group for group in groups if one.root_id in group]
             if data.draw(st.booleans()):
-                reader = CycleReader(world)  # one that has kept nothing
+                reader = CycleReader(world, world.walker)  # one that has kept nothing
             found = await ask(world, reader, one, data.draw(st.integers(1, 3)), revision)
             assert [list(group.entity_ids) for group in found] == groups
             for group in found:
@@ -207,12 +207,12 @@ def rings(*sizes: int, back: bool = False) -> World:
 async def test_the_largest_group_is_first() -> None:
     """Groups are in order of size, equals in order of creation; `limit` says if there are more."""
     world = rings(2, 4, 1, 4, 3)
-    found = await ask(world, CycleReader(world), question(), 10, world.revision)
+    found = await ask(world, CycleReader(world, world.walker), question(), 10, world.revision)
     assert [group.entity_ids[0] for group in found] == ["1-0", "3-0", "4-0", "0-0", "2-0"]
     assert [len(group.cycles[0].relationship_ids) for group in found] == [4, 4, 3, 2, 1]
     assert list(found[0].cycles[0].entity_ids) == ["1-0", "1-1", "1-2", "1-3", "1-0"]
     assert list(found[4].cycles[0].entity_ids) == ["2-0", "2-0"]
-    page = await CycleReader(world).answer(question(), 2, world.revision)
+    page = await CycleReader(world, world.walker).answer(question(), 2, world.revision)
     assert (len(page.groups), page.incomplete_reason, page.incomplete_limit) == (
         2,
         Reason.RESULT_LIMIT,
@@ -228,12 +228,14 @@ async def test_one_bidirectional_relationship_is_no_circle() -> None:
     world.put_relationship("ab", "a", "b", "requires", bidirectional=True)
     world.put_relationship("bc", "b", "c", "requires", bidirectional=True)
     world.publish()
-    assert await ask(world, CycleReader(world), question(), 10, world.revision) == []
+    assert await ask(world, CycleReader(world, world.walker), question(), 10, world.revision) == []
     world.put_relationship("ba", "b", "a", "depends_on")
     world.put_relationship("cd", "c", "d", "requires")
     world.put_relationship("dc", "d", "c", "requires")
     world.publish()
-    found = await ask(world, CycleReader(world), question(count=9), 10, world.revision)
+    found = await ask(
+        world, CycleReader(world, world.walker), question(count=9), 10, world.revision
+    )
     # The bridge from b to c is in no circle, so these are two groups.
     assert [list(group.entity_ids) for group in found] == [["a", "b"], ["c", "d"]]
     assert [list(path.relationship_ids) for path in found[0].cycles] == [["ab", "ba"]]
@@ -242,7 +244,9 @@ async def test_one_bidirectional_relationship_is_no_circle() -> None:
 async def test_a_circle_of_bidirectional_relationships_is_one() -> None:
     """Not two: the way around is shown that begins with the relationship created first."""
     world = rings(4, back=True)
-    (group,) = await ask(world, CycleReader(world), question(count=9), 10, world.revision)
+    (group,) = await ask(
+        world, CycleReader(world, world.walker), question(count=9), 10, world.revision
+    )
     assert [list(path.entity_ids) for path in group.cycles] == [["0-0", "0-1", "0-2", "0-3", "0-0"]]
 
 
@@ -252,20 +256,25 @@ async def test_a_filter_is_asked_about_members_only() -> None:
     world.put_entity("0-1", labels={"off": "1"})
     world.publish()
     condition = "NOT labels.off:*"
-    found = await ask(world, CycleReader(world), question(condition=condition), 9, world.revision)
+    found = await ask(
+        world, CycleReader(world, world.walker), question(condition=condition), 9, world.revision
+    )
     assert [group.entity_ids[0] for group in found] == ["1-0"]
     for root, expected in (("1-2", 1), ("0-0", 0), ("0-1", 0)):
         asked = question(root, condition=condition)
-        assert len(await ask(world, CycleReader(world), asked, 9, world.revision)) == expected
+        assert (
+            len(await ask(world, CycleReader(world, world.walker), asked, 9, world.revision))
+            == expected
+        )
 
 
 @pytest.mark.parametrize("room", [1, 300, 1000, 2500])
 async def test_pages_make_the_whole(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
     """Cut anywhere, also within a group, the pages are the whole answer, kept or not."""
     world, asked = rings(30, 3, 3, 2), question()
-    whole = await ask(world, CycleReader(world), asked, 100, world.revision)
+    whole = await ask(world, CycleReader(world, world.walker), asked, 100, world.revision)
     monkeypatch.setattr(cycles, "DEFAULT_BYTES", cycles._ENVELOPE + room)
-    reader = CycleReader(world)
+    reader = CycleReader(world, world.walker)
     page = await reader.answer(asked, 100, world.revision)
     assert page.incomplete_reason == Reason.BYTE_LIMIT
     parts = await ask(world, reader, asked, 100, world.revision)
@@ -275,7 +284,7 @@ async def test_pages_make_the_whole(monkeypatch: pytest.MonkeyPatch, room: int) 
         assert part.cycles == group.cycles or (part.cycles_cut and not part.cycles)
     token = page.next_page_token
     first = await reader.answer(asked, 100, world.revision, token)
-    assert await CycleReader(world).answer(asked, 100, world.revision, token) == first
+    assert await CycleReader(world, world.walker).answer(asked, 100, world.revision, token) == first
 
 
 @pytest.mark.parametrize("back", [False, True])
@@ -285,11 +294,13 @@ async def test_the_search_for_cycles_is_bounded(
     """It gives up after so many steps and says so, but shows a cycle all the same."""
     world = rings(40, 40, back=back)
     monkeypatch.setattr(cycles, "MOST_STEPS", 50)
-    page = await CycleReader(world).answer(question(count=3), 100, world.revision)
+    page = await CycleReader(world, world.walker).answer(question(count=3), 100, world.revision)
     (group,) = page.groups
     assert (group.cycles_cut, len(group.cycles[0].relationship_ids)) == (True, 40)
     assert (page.incomplete_reason, page.incomplete_limit) == (Reason.WORK_LIMIT, 50)
-    found = await ask(world, CycleReader(world), question(count=3), 100, world.revision)
+    found = await ask(
+        world, CycleReader(world, world.walker), question(count=3), 100, world.revision
+    )
     assert [group.size for group in found] == [40, 40]
 
 
@@ -300,7 +311,7 @@ async def test_forged_places(key: tuple[int | str, ...]) -> None:
     lineage = world.lineage(world.revision)
     token = PageToken(Kind.CYCLES, lineage, world.revision, question().digest, key).encode()
     with pytest.raises(TokenInvalid):
-        await CycleReader(world).answer(question(), 1, world.revision, token)
+        await CycleReader(world, world.walker).answer(question(), 1, world.revision, token)
 
 
 @pytest.mark.parametrize(

@@ -74,11 +74,11 @@ def pages_of(
     """All pages of a difference; the view may be compacted behind the first one."""
 
     async def ask() -> list[DiffPage]:
-        reader = DiffReader(world)
+        reader = DiffReader(world, world.walker)
         pages = [await reader.first(question, *revisions, limit, True)]
         if compact:
             world.compact(min(revisions))
-            reader = DiffReader(world)
+            reader = DiffReader(world, world.walker)
         while pages[-1].next_page_token:
             pages.append(await reader.next(question, pages[-1].next_page_token, limit, True))
         return pages
@@ -235,7 +235,7 @@ async def test_tokens_are_checked() -> None:
     for i in range(20):
         world.put_entity(f"n{i}", version="2")
     second = world.publish()
-    reader, question = DiffReader(world), GraphQuestion("hub", Direction.IN)
+    reader, question = DiffReader(world, world.walker), GraphQuestion("hub", Direction.IN)
     page = await reader.first(question, first, second, 5, False)
     token = page.next_page_token
     assert first in world.pins
@@ -259,7 +259,7 @@ async def test_tokens_are_checked() -> None:
 async def test_too_large_an_answer() -> None:
     """An answer beyond the bounds is refused, and the bound that it broke is named."""
     world = star(20)
-    reader, question = AnswerReader(world.view), GraphQuestion("hub", Direction.IN)
+    reader, question = AnswerReader(world.walker), GraphQuestion("hub", Direction.IN)
     revision = world.revision
     for bounds, limit in (
         (Bounds("max_watched_nodes", 20, 100), "max_watched_nodes"),
@@ -276,7 +276,7 @@ def test_parts_fit() -> None:
     """A part has as many records as fit, and at least one."""
     world = star(20)
     answer = asyncio.run(
-        AnswerReader(world.view).read(
+        AnswerReader(world.walker).read(
             GraphQuestion("hub", Direction.IN), world.revision, Bounds("nodes", 100, 100)
         )
     )

@@ -223,8 +223,8 @@ def test_filtered_walks(
     question = GraphQuestion.parse(root, direction, depth, (), (), filter=asked.text)
 
     async def both() -> tuple[Answer, Answer]:
-        whole, _ = await ask(world, GraphReader(world), question, Limits(), revision)
-        pages, _ = await ask(world, GraphReader(world), question, limit, revision)
+        whole, _ = await ask(world, GraphReader(world, world.walker), question, Limits(), revision)
+        pages, _ = await ask(world, GraphReader(world, world.walker), question, limit, revision)
         return whole, pages
 
     whole, pages = asyncio.run(both())
@@ -251,7 +251,9 @@ async def test_far_filtered_walks_run_in_a_thread() -> None:
     ):
         question = GraphQuestion.parse("hub", Direction.IN, None, (), (), filter=text)
         for limit in (Limits(), Limits(nodes=400)):
-            answer, _ = await ask(world, GraphReader(world), question, limit, revision)
+            answer, _ = await ask(
+                world, GraphReader(world, world.walker), question, limit, revision
+            )
             expected = {f"n{n}" for n in range(3000) if kept(n)} | {"hub"}
             assert {node.id for node in answer.nodes} == expected
             edges = list(world.now.relationships.values())
@@ -269,7 +271,7 @@ async def test_cancelled_while_it_judges() -> None:
         world.put_relationship(f"h{i}", f"n{i}", "hub", "depends_on")
     revision = world.publish()
     question = GraphQuestion.parse("hub", Direction.IN, None, (), (), filter="metadata.n >= 0")
-    reader = GraphReader(world)
+    reader = GraphReader(world, world.walker)
     task = asyncio.create_task(reader.answer(question, Limits(), revision))
     await asyncio.sleep(0)
     task.cancel()

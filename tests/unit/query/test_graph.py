@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import dataclass, field
 
 import pytest
@@ -19,11 +20,13 @@ from hyper_registry.model.errors import (
     TokenInvalid,
 )
 from hyper_registry.model.relationship import Direction, Relationship
+from hyper_registry.query import kernels
+from hyper_registry.query.filters import EntityFilter
 from hyper_registry.query.graph import GraphPage, GraphReader, Reason
-from hyper_registry.query.traversal import GraphQuestion, Limits, Walker, traverse
+from hyper_registry.query.traversal import GraphQuestion, Limits
 from hyper_registry.registry.codec import decode_entity, decode_relationship
 from ose.registry.v1.graph_service_pb2 import GraphResponse
-from tests.unit.query.world import EDGE_TYPES, ENTITY_TYPES, IDS, World, naive_graph, worlds
+from tests.unit.query.world import EDGE_TYPES, ENTITY_TYPES, IDS, World, naive_graph, struct, worlds
 
 _types = st.none() | st.frozensets(st.sampled_from((*EDGE_TYPES, "unheard-of")))
 _entity_types = st.none() | st.frozensets(st.sampled_from((*ENTITY_TYPES, "unheard-of")))
@@ -106,7 +109,7 @@ def check(world: World, question: GraphQuestion, revision: int, answer: Answer) 
 def test_exact(world: World, question: GraphQuestion, data: st.DataObject) -> None:
     """G2: the answer at any revision is that of a naive traversal of that revision's state."""
     revision = data.draw(st.integers(1, world.revision))
-    reader = GraphReader(world)
+    reader = GraphReader(world, world.walker)
     if question.root_id not in world.states[revision].entities:
         with pytest.raises(EntityNotFound):
             asyncio.run(ask(world, reader, question, Limits(), revision))
@@ -127,15 +130,17 @@ def test_pages_are_the_whole(
     revision = world.revision
     if question.root_id not in world.now.entities:
         return
-    whole, _ = asyncio.run(ask(world, GraphReader(world), question, Limits(), revision))
+    whole, _ = asyncio.run(
+        ask(world, GraphReader(world, world.walker), question, Limits(), revision)
+    )
 
     async def in_pages() -> Answer:
-        reader, answer = GraphReader(world), Answer()
+        reader, answer = GraphReader(world, world.walker), Answer()
         page = await reader.answer(question, limit, revision)
         answer.add(page)
         if compact:
             world.compact(revision)
-            reader = GraphReader(world)
+            reader = GraphReader(world, world.walker)
         while page.next_page_token:
             page = await reader.answer(question, limit, 0, page.next_page_token)
             answer.add(page)
@@ -162,7 +167,7 @@ async def test_far_walks_run_in_a_thread() -> None:
     """A walk that is too long for the event loop gives the same answer from a thread."""
     world = star(2200)
     question = GraphQuestion("hub", Direction.IN)
-    reader = GraphReader(world)
+    reader = GraphReader(world, world.walker)
     for limit in (Limits(), Limits(nodes=1000), Limits(bytes=100_000)):
         answer, _ = await ask(world, reader, question, limit, world.revision)
         check(world, question, world.revision, answer)
@@ -172,7 +177,7 @@ async def test_node_limit_has_all_edges_among_its_nodes() -> None:
     """A page that only the node limit cut has every edge between the nodes delivered so far."""
     world = star(50)
     question = GraphQuestion("hub", Direction.IN)
-    page = await GraphReader(world).answer(question, Limits(nodes=10), world.revision)
+    page = await GraphReader(world, world.walker).answer(question, Limits(nodes=10), world.revision)
     assert page.incomplete_reason == Reason.NODE_LIMIT
     assert page.incomplete_limit == 10
     assert page.edge_count == 9 + 8
@@ -181,14 +186,13 @@ async def test_node_limit_has_all_edges_among_its_nodes() -> None:
 async def test_cancelled_walk_stops() -> None:
     """When the caller is gone the walk ends, and its memory is used again."""
     world = star(2200)
-    walker = Walker(world.view)
-    walk = walker.begin(GraphQuestion("hub", Direction.IN), world.revision)
+    walk = world.walker.begin(GraphQuestion("hub", Direction.IN), world.revision)
     walk.turn(0, 0, Limits())
     walk.cancel()
     walk.advance()
     assert walk.node_count == 0
 
-    reader = GraphReader(world)
+    reader = GraphReader(world, world.walker)
     question = GraphQuestion("hub", Direction.IN)
     task = asyncio.create_task(reader.answer(question, Limits(), world.revision))
     await asyncio.sleep(0)
@@ -202,7 +206,7 @@ async def test_cancelled_walk_stops() -> None:
 async def test_tokens_are_checked() -> None:
     """A token is of use with its own question and history only, and while its revision is held."""
     world = star(20)
-    reader = GraphReader(world)
+    reader = GraphReader(world, world.walker)
     question, limit = GraphQuestion("hub", Direction.IN), Limits(nodes=5)
     page = await reader.answer(question, limit, world.revision)
     token = page.next_page_token
@@ -224,21 +228,51 @@ async def test_tokens_are_checked() -> None:
         await reader.answer(question, limit, 0, token)
 
 
-def test_walk_can_be_read_whole() -> None:
-    """`traverse` answers the versions, distances and parents of all nodes, and all edges."""
-    world = star(4)
-    walk = traverse(Walker(world.view), GraphQuestion("hub", Direction.IN), world.revision)
-    assert walk.distances.tolist() == [0, 1, 1, 1, 1]
-    assert walk.parents.tolist() == [-1, 0, 0, 0, 0]
-    assert len(walk.node_slots) == 5
-    assert len(walk.edge_slots) == 8
+@pytest.mark.parametrize(("size", "status"), [(1 << 10, kernels.COMPLETE), (20 << 10, None)])
+async def test_large_records_are_not_read_at_once(size: int, status: int | None) -> None:
+    """A walk with a budget asks its filter about few bytes only; the answer is the same."""
+    world = World()
+    world.put_entity("hub", version="hub")
+    for number in range(30):
+        name = f"n{number}"
+        world.put_entity(name, metadata=struct(text="x" * size, wanted=number % 2 == 0))
+        world.put_relationship(name, name, "hub", "t")
+    world.publish()
+    condition = EntityFilter.parse(filter="metadata.wanted = true")
+    question = GraphQuestion("hub", Direction.IN, filter=condition)
+    walk = world.walker.begin(question, world.revision)
+    walk.turn(0, 0, Limits())
+    assert walk.advance(4096) == (kernels.WORKING if status is None else status)
+    assert walk.advance() == kernels.COMPLETE
+    assert walk.node_count == 16
+    reader = GraphReader(world, world.walker)
+    answer, _ = await ask(world, reader, question, Limits(), world.revision)
+    assert [node.id for node in answer.nodes[1:]] == [f"n{number}" for number in range(0, 30, 2)]
+
+
+async def test_the_history_is_asked_on_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What names the history is the loop's: a walk in a thread is told, and does not ask."""
+    world, threads = star(2200), set[int]()
+    lineage = world.lineage
+
+    def told(revision: int) -> str:
+        threads.add(threading.get_ident())
+        return lineage(revision)
+
+    monkeypatch.setattr(world, "lineage", told)
+    reader, question = GraphReader(world, world.walker), GraphQuestion("hub", Direction.IN)
+    page = await reader.answer(question, Limits(nodes=2100), world.revision)
+    assert page.next_page_token
+    assert threads == {threading.get_ident()}
 
 
 def test_questions_are_checked() -> None:
     """Each malformed field is named; what is left out is no condition."""
     with pytest.raises(InvalidArgument) as caught:
-        GraphQuestion.parse("a/b", 7, -1, (), (), root_field="id")
-    assert [v.field for v in caught.value.violations] == ["id", "direction", "depth"]
+        GraphQuestion.parse("a/b", 7, -1, ("8",), ("9",), root_field="id", filter="name =")
+    assert [v.field for v in caught.value.violations] == [
+        *("id", "direction", "depth", "types", "entity_types", "filter")
+    ]
     with pytest.raises(InvalidArgument, match="entity_types"):
         GraphQuestion.parse("a", 1, None, (), ("9",))
     with pytest.raises(LimitExceeded):

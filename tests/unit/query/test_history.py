@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyper_registry.model.errors import EntityNotFound, InvalidArgument, TokenExpired, TokenInvalid
+from hyper_registry.model.revision import Header
 from hyper_registry.query import history as histories
 from hyper_registry.query.history import HistoryPage, changed_fields, entity_history
 from hyper_registry.query.listing import Window
@@ -289,6 +291,29 @@ async def test_what_was_never_seen_is_no_entry() -> None:
             (UPDATED, 3, "3", ["version", "labels.k"]),
             (CREATED, 2, "1", []),
         ]
+
+
+async def test_compaction_takes_nothing_from_a_page_that_is_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is forgotten while a page is made is on it all the same, with who made it."""
+    async with running() as engine:
+        await ready(engine, "a")
+        for number in range(4):
+            change = UpdateEntity(entity("a", version=str(number)), ("version",))
+            await write(engine, change, actor="ann")
+        whole = await all_of(engine, "a")
+        headers = engine.store.headers
+
+        async def late(revisions: Sequence[int]) -> Mapping[int, Header]:
+            await engine.compact(engine.view.visible, "", "")
+            await engine._forget()
+            reorganise(engine, engine.pins.oldest(engine.view.floor))
+            return await headers(revisions)
+
+        monkeypatch.setattr(engine.store, "headers", late)
+        assert await all_of(engine, "a") == whole
+        assert [one.actor for one in whole[:-1]] == ["ann"] * 4
 
 
 async def test_a_page_token_keeps_the_history_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 from hypothesis import given
@@ -371,3 +371,38 @@ def test_windows_and_orders_are_checked() -> None:
     for wrong in ("id", "name down", "name  desc", "Name"):
         with pytest.raises(InvalidArgument, match="order_by"):
             Order.parse(wrong)
+
+
+async def _pages(ask: Callable[[Window], Awaitable[Page]], offset: int) -> list[Page]:
+    """All pages behind an offset."""
+    pages = [await ask(Window(1000, offset))]
+    while token := pages[-1].next_page_token:
+        pages.append(await ask(Window(1000, 0, token)))
+    return pages
+
+
+async def test_an_offset_does_not_lift_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page ends when so many records were read, also within its offset; its token goes on."""
+    world = World()
+    for number in range(200):
+        world.put_entity(f"n{number:03}", version=f"v{number}")
+        world.put_relationship(f"r{number:03}", f"n{number:03}", "n000", "t", weight=number % 3)
+    revision = world.publish()
+    question = EntityQuestion(EntityFilter.parse(filter="version != v7"))
+    edges = RelationshipFilter.parse(filter="weight != 7")
+
+    async def entities(window: Window) -> Page:
+        return await list_entities(world, question, window, revision)
+
+    async def relationships(window: Window) -> Page:
+        return await list_relationships(world, edges, window, revision)
+
+    for ask, count in ((entities, 199), (relationships, 200)):
+        (whole,) = await _pages(ask, 0)
+        with monkeypatch.context() as patched:
+            patched.setattr(listing, "MAX_LOOKED_AT", 40)
+            pages = await _pages(ask, 90)
+        assert [page.count for page in pages[:2]] == [0, 0]
+        assert max(page.count for page in pages) == 40
+        assert sum(page.count for page in pages) == count - 90
+        assert whole.records.endswith(b"".join(page.records for page in pages))

@@ -134,7 +134,7 @@ def test_answers_are_exact(world: World, asked: list[GraphQuestion], data: st.Da
     """Entities, stages and groups are as they are defined, at every revision."""
 
     async def run() -> None:
-        reader = OrderReader(world)
+        reader = OrderReader(world, world.walker)
         for one in asked:
             revision = data.draw(st.integers(1, world.revision))
             state = world.states[revision]
@@ -156,7 +156,7 @@ async def test_the_farthest_need_decides() -> None:
         for edge_id in edges.split():
             world.put_relationship(edge_id, edge_id[0], edge_id[1], "requires")
         world.publish()
-        answer = await ask(OrderReader(world), question("a"), world.revision)
+        answer = await ask(OrderReader(world, world.walker), question("a"), world.revision)
         assert (answer.nodes, answer.stages) == (["d", "c", "b", "a"], [0, 1, 2, 3])
 
 
@@ -178,16 +178,16 @@ async def test_pages_make_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut anywhere, also within a group, and whether the order was kept or not, it is the same."""
     world = wide(40)
     asked = question("root")
-    whole = await ask(OrderReader(world), asked, world.revision)
+    whole = await ask(OrderReader(world, world.walker), asked, world.revision)
     check(world.states[-1], asked, whole)
     assert [group.size for group in whole.groups] == [20]
     for room in (1, 300, 700, 1500):
         monkeypatch.setattr(order, "DEFAULT_BYTES", order._ENVELOPE + room)
-        kept = OrderReader(world)
+        kept = OrderReader(world, world.walker)
         assert await ask(kept, asked, world.revision) == whole
         token = (await kept.answer(asked, world.revision)).next_page_token
         first = await kept.answer(asked, world.revision, token)
-        assert await OrderReader(world).answer(asked, world.revision, token) == first
+        assert await OrderReader(world, world.walker).answer(asked, world.revision, token) == first
 
 
 @pytest.mark.parametrize("key", [(), ("x",), (0,), (-1,), (1, 2), (1 << 50,), (2,)])
@@ -198,4 +198,4 @@ async def test_forged_places(key: tuple[int | str, ...]) -> None:
     lineage = world.lineage(world.revision)
     token = PageToken(Kind.ORDER, lineage, world.revision, asked.digest, key).encode()
     with pytest.raises(TokenInvalid):
-        await OrderReader(world).answer(asked, world.revision, token)
+        await OrderReader(world, world.walker).answer(asked, world.revision, token)

@@ -17,7 +17,8 @@ from hyper_registry.model.errors import EntityNotFound, InvalidArgument, TokenIn
 from hyper_registry.model.relationship import Direction, Relationship
 from hyper_registry.query import path_kernels, paths
 from hyper_registry.query.graph import Reason
-from hyper_registry.query.paths import PathCost, PathPage, PathQuestion, PathReader, parse_limit
+from hyper_registry.query.paths import PathCost, PathPage, PathQuestion, PathReader
+from hyper_registry.query.problems import parse_limit
 from hyper_registry.query.tokens import Kind, PageToken
 from hyper_registry.registry.codec import encode_entity
 from ose.registry.v1.graph_service_pb2 import FindPathsResponse, Path
@@ -106,7 +107,13 @@ def naive_paths(state: State, asked: PathQuestion) -> list[Naive]:
                 yield rank, edge, edge.source_id
 
     def allowed(node: str) -> bool:
-        return node == target or forward.enters(encode_entity(state.entities[node]), 0, _belongs)
+        if node == target:
+            return True
+        entity = state.entities[node]
+        return (forward.entity_types is None or entity.type in forward.entity_types) and (
+            forward.filter is None
+            or forward.filter.matches_record(encode_entity(entity), 0, _belongs)
+        )
 
     def extend(path: Naive) -> Iterator[Naive]:
         if path.nodes[-1] == target:
@@ -156,7 +163,7 @@ def test_answers_are_exact(world: World, asked: list[PathQuestion], data: st.Dat
     """The paths, their order and their weights are the naive ones, at every revision."""
 
     async def run() -> None:
-        reader = PathReader(world)
+        reader = PathReader(world, world.walker)
         for one in asked:
             revision = data.draw(st.integers(1, world.revision))
             state = world.states[revision]
@@ -168,7 +175,7 @@ def test_answers_are_exact(world: World, asked: list[PathQuestion], data: st.Dat
             expected = naive_paths(state, one)
             limit = data.draw(st.sampled_from((1, 2, 7, 100)))
             if data.draw(st.booleans()):
-                reader = PathReader(world)  # one that has kept nothing
+                reader = PathReader(world, world.walker)  # one that has kept nothing
             # As if the graph were too large to be looked at as a whole.
             entries = data.draw(st.sampled_from((1, 3, 10, 2048)))
             with patch.object(paths, "_FIRST_ENTRIES", entries), patch.object(paths, "_GROWTH", 2):
@@ -210,7 +217,7 @@ async def test_what_is_not_known_yet_is_never_better(
     for entries in (1, 5, 12, 30, 64):
         monkeypatch.setattr(paths, "_FIRST_ENTRIES", entries)
         monkeypatch.setattr(paths, "_GROWTH", 2)
-        found = await ask(world, PathReader(world), asked, 3, world.revision, 60)
+        found = await ask(world, PathReader(world, world.walker), asked, 3, world.revision, 60)
         assert [tuple(path.entity_ids) for path in found] == [
             path.nodes for path in expected[: len(found)]
         ]
@@ -238,7 +245,7 @@ def grid(side: int) -> World:
 
 async def every(world: World, asked: PathQuestion, limit: int, *, keep: bool) -> list[Path]:
     """All paths, page after page, from a reader that keeps its searches or one that does not."""
-    reader, found, token = PathReader(world), list[Path](), ""
+    reader, found, token = PathReader(world, world.walker), list[Path](), ""
     while True:
         page = await reader.answer(asked, limit, world.revision, token)
         found += check_page(world.states[-1], page)
@@ -246,7 +253,7 @@ async def every(world: World, asked: PathQuestion, limit: int, *, keep: bool) ->
         if not token:
             return found
         if not keep:
-            reader = PathReader(world)
+            reader = PathReader(world, world.walker)
 
 
 @pytest.mark.parametrize("keep", [True, False])
@@ -259,7 +266,7 @@ async def test_pages_are_cut_by_bytes(
     whole = await every(world, asked, 1000, keep=True)
     assert len(whole) == 20
     monkeypatch.setattr(paths, "DEFAULT_BYTES", paths._ENVELOPE + room)
-    page = await PathReader(world).answer(asked, 1000, world.revision)
+    page = await PathReader(world, world.walker).answer(asked, 1000, world.revision)
     assert (page.incomplete_reason, page.incomplete_limit) == (
         Reason.BYTE_LIMIT,
         paths._ENVELOPE + room,
@@ -275,17 +282,50 @@ async def test_work_is_bounded(monkeypatch: pytest.MonkeyPatch, steps: int, keep
     world, asked = grid(4), question("3-3", "0-0", PathCost.WEIGHT, direction=Direction.BOTH)
     whole = await every(world, asked, 1000, keep=True)
     monkeypatch.setattr(paths, "MOST_STEPS", steps)
-    page = await PathReader(world).answer(asked, 1000, world.revision)
+    page = await PathReader(world, world.walker).answer(asked, 1000, world.revision)
     assert (page.incomplete_reason, page.incomplete_limit) == (Reason.WORK_LIMIT, steps)
     assert len(whole) == 184
     assert await every(world, asked, 1000, keep=keep) == whole
+
+
+def trade(count: int) -> World:
+    """A chain in which a step of two is dearer than two steps.
+
+    Within a number of hops there are many ways to each entity of which none is better than another.
+    """
+    world = World()
+    for number in range(count):
+        world.put_entity(f"n{number}")
+    for number in range(count - 1):
+        world.put_relationship(f"a{number}", f"n{number}", f"n{number + 1}", "t", weight=0.0)
+    for number in range(count - 2):
+        weight = 1.0 + number % 7
+        world.put_relationship(f"b{number}", f"n{number}", f"n{number + 2}", "t", weight=weight)
+    world.publish()
+    return world
+
+
+@pytest.mark.parametrize(("limit", "most"), [("MOST_LOOKS", 400), ("MOST_LABELS", 40)])
+async def test_the_work_for_one_path_is_bounded(
+    monkeypatch: pytest.MonkeyPatch, limit: str, most: int
+) -> None:
+    """A path that takes too much is given up, which is said; what came before it is right."""
+    world, asked = trade(40), question("n0", "n39", PathCost.WEIGHT, 30)
+    whole = await ask(world, PathReader(world, world.walker), asked, 5, world.revision, 20)
+    monkeypatch.setattr(paths, limit, most)
+    page = await PathReader(world, world.walker).answer(asked, 5, world.revision)
+    assert (page.incomplete_reason, page.incomplete_limit, page.next_page_token) == (
+        *(Reason.WORK_LIMIT, paths.MOST_STEPS),
+        "",
+    )
+    assert page.paths == whole[: len(page.paths)]
 
 
 async def test_a_limit_says_whether_there_are_more() -> None:
     """RESULT_LIMIT exactly when paths are left."""
     world, asked = grid(3), question("0-0", "2-2")
     for limit, reason in ((1, Reason.RESULT_LIMIT), (5, Reason.RESULT_LIMIT), (6, Reason.NONE)):
-        page = await PathReader(world).answer(asked, limit, world.revision)
+        page = await PathReader(world, world.walker).answer(asked, limit, world.revision)
         assert (page.incomplete_reason, len(page.paths)) == (reason, limit)
 
 
@@ -332,12 +372,14 @@ async def test_a_filter_about_many_at_once() -> None:
 async def test_the_way_to_oneself() -> None:
     """It is one path, without relationships; for an entity that is not there, NOT_FOUND."""
     world = grid(2)
-    page = await PathReader(world).answer(question("0-0", "0-0"), 5, world.revision)
+    page = await PathReader(world, world.walker).answer(question("0-0", "0-0"), 5, world.revision)
     assert check_page(world.states[-1], page) == [Path(entity_ids=["0-0"])]
     assert page.incomplete_reason == Reason.NONE
     for source, target in (("x", "x"), ("x", "0-0"), ("0-0", "x")):
         with pytest.raises(EntityNotFound):
-            await PathReader(world).answer(question(source, target), 5, world.revision)
+            await PathReader(world, world.walker).answer(
+                question(source, target), 5, world.revision
+            )
 
 
 async def test_weights_add_up_exactly() -> None:
@@ -388,7 +430,7 @@ async def test_weights_outlive_compaction() -> None:
         world.compact(floor)
         for revision, expected in ((first, [3.5, 4.0]), (last, [4.0, 5.0])):
             if revision >= floor:
-                page = await PathReader(world).answer(asked, 9, revision)
+                page = await PathReader(world, world.walker).answer(asked, 9, revision)
                 assert [path.weight for path in page.paths] == expected
 
 
@@ -399,13 +441,13 @@ async def test_forged_places(key: tuple[int | str, ...]) -> None:
     lineage = world.lineage(world.revision)
     token = PageToken(Kind.PATHS, lineage, world.revision, asked.digest, key).encode()
     with pytest.raises(TokenInvalid):
-        await PathReader(world).answer(asked, 1, world.revision, token)
+        await PathReader(world, world.walker).answer(asked, 1, world.revision, token)
 
 
 async def test_a_token_is_of_its_question() -> None:
     """With another cost, another limit of hops or another end it is refused."""
     world = grid(3)
-    page = await PathReader(world).answer(question("0-0", "2-2"), 1, world.revision)
+    page = await PathReader(world, world.walker).answer(question("0-0", "2-2"), 1, world.revision)
     for other in (
         question("0-0", "2-2", PathCost.WEIGHT),
         question("0-0", "2-2", max_hops=9),
@@ -414,7 +456,9 @@ async def test_a_token_is_of_its_question() -> None:
         question("0-0", "2-2", direction=Direction.BOTH),
     ):
         with pytest.raises(TokenInvalid, match="another question"):
-            await PathReader(world).answer(other, 1, world.revision, page.next_page_token)
+            await PathReader(world, world.walker).answer(
+                other, 1, world.revision, page.next_page_token
+            )
 
 
 @pytest.mark.parametrize(
@@ -462,7 +506,9 @@ async def test_a_search_ends_when_nobody_waits_for_it() -> None:
         return statuses[-1]
 
     with patch.object(paths.PathSearch, "find", watched):
-        task = asyncio.create_task(PathReader(world).answer(asked, 1000, world.revision))
+        task = asyncio.create_task(
+            PathReader(world, world.walker).answer(asked, 1000, world.revision)
+        )
         assert await asyncio.to_thread(searching.wait, 30)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

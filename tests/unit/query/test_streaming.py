@@ -26,7 +26,7 @@ SMALL = patch.multiple(streaming, FIRST_PART_BYTES=1100, PART_BYTES=1300)
 
 def streamer(world: World) -> GraphStreamer:
     """One that has nothing kept from before."""
-    return GraphStreamer(world, GraphReader(world))
+    return GraphStreamer(world, GraphReader(world, world.walker))
 
 
 async def take(
@@ -99,15 +99,15 @@ async def test_the_first_part_is_early() -> None:
     """The first part needs a small part of the walk only, and a stream keeps no walk at its end."""
     world = star(3000)
     question = GraphQuestion("hub", Direction.IN)
-    reader = GraphReader(world)
+    reader = GraphReader(world, world.walker)
     with patch.multiple(streaming, FIRST_PART_BYTES=2000, PART_BYTES=4000):
         stream = GraphStreamer(world, reader).parts(question, Limits(), world.revision)
         async with aclosing(stream):
             await anext(stream)
-            (walk,) = reader._paused.values()
-            assert walk.node_count < 300
+            ((_, waiting),) = reader._paused._waiting.items()
+            assert waiting.work.node_count < 300
             assert world.revision in world.pins
-        assert not reader._paused
+        assert not len(reader._paused)
         # For a minute, so that who lost the connection can go on.
         assert world.revision in world.pins
         assert not world.pins._held
@@ -117,8 +117,8 @@ async def test_many_slow_readers_hold_little() -> None:
     """Of many streams that nobody reads on, the walks of a few are kept; all go on all the same."""
     world = star(200)
     question = GraphQuestion("hub", Direction.IN)
-    reader = GraphReader(world)
     with SMALL, patch.object(graph, "_PAUSED_MOST", 3):
+        reader = GraphReader(world, world.walker)
         first = world.revision
         streams = []
         for _ in range(10):
@@ -152,7 +152,7 @@ async def test_a_stream_that_takes_too_long() -> None:
 async def test_tokens_are_checked() -> None:
     """A token of a page is not one of a stream, nor is one with a place that cannot be."""
     world = star(50)
-    question, reader = GraphQuestion("hub", Direction.IN), GraphReader(world)
+    question, reader = GraphQuestion("hub", Direction.IN), GraphReader(world, world.walker)
     page = await reader.answer(question, Limits(nodes=5), world.revision)
     streams = GraphStreamer(world, reader)
     with pytest.raises(TokenInvalid):

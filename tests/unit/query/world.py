@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hyper_registry.model.entity import Entity
 from hyper_registry.model.relationship import Direction, Relationship
 from hyper_registry.query.filters import EntityFilter, RelationshipFilter
-from hyper_registry.query.traversal import GraphQuestion
+from hyper_registry.query.traversal import GraphQuestion, Limits, Walk, Walker
 from hyper_registry.registry.codec import encode_entity, encode_relationship, metadata, pack
 from hyper_registry.registry.compaction import compacted
 from hyper_registry.registry.pins import Pins
@@ -42,6 +42,7 @@ class World:
 
     def __init__(self) -> None:
         self.view = View()
+        self.walker = Walker(self.view)
         self.pins = Pins(time.monotonic)
         self.epoch = "epoch-1"
         self.marks: dict[int, str] = {}
@@ -126,6 +127,14 @@ class World:
     def _next(self) -> int:
         self._index += 1
         return self._index - 1
+
+
+def traverse(walker: Walker, question: GraphQuestion, revision: int) -> Walk:
+    """The whole walk, at once and without limits."""
+    walk = walker.begin(question, revision)
+    walk.turn(0, 0, Limits())
+    walk.advance()
+    return walk
 
 
 def naive_graph(

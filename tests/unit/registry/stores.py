@@ -8,7 +8,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 
 from hyper_registry.model.errors import CommitUnknown, StoreFull, StoreUnavailable
 from hyper_registry.model.revision import Commit, Head, Header, Position
-from hyper_registry.store.base import Batch, Part, Snapshot, Store, Transaction
+from hyper_registry.store.base import (
+    Batch,
+    LoggedChange,
+    LogLimits,
+    LogQuestion,
+    Part,
+    Snapshot,
+    Store,
+    Transaction,
+)
 from hyper_registry.store.memory import MemoryDisk, MemoryStore
 
 FULL, UNAVAILABLE = "full", "unavailable"
@@ -64,6 +73,12 @@ class TriedStore(Store):
             max_changes = min(max_changes, self.read_limits[0])
             max_bytes = min(max_bytes, self.read_limits[1])
         return await self.inner.read_log(after, max_changes, max_bytes)
+
+    async def search_log(
+        self, question: LogQuestion, limits: LogLimits
+    ) -> tuple[Sequence[LoggedChange], Position]:
+        """See Store."""
+        return await self.inner.search_log(question, limits)
 
     async def revision_at(self, time: int) -> int | None:
         """See Store."""

@@ -332,9 +332,10 @@ def check_tip(engine: Engine, state: State) -> None:
     for id_, value in state.entities.items():
         record = view.named(value["type"], value["name"], value["version"])
         assert record == view.entity(id_, view.visible)
+        table = view.generation.relationships
         living = {
-            codec.decode_relationship(edge_record).id
-            for _, edge_record in view.living_relationships(id_)
+            codec.decode_relationship(table.record(slot)).id
+            for slot in view.living_relationships(id_)
         }
         assert living == {*state.relationships_of(id_)}
     assert len(view.generation.unique) == len(state.entities)

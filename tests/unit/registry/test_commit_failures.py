@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -443,6 +444,30 @@ async def test_the_queue_is_limited(
     await asyncio.sleep(0)
     store.gate.set()
     assert await asyncio.gather(first, *waiting, bulk) == [b"2", b"3", b"4", b"5", b"6"]
+
+
+async def test_what_waits_is_limited_in_bytes(
+    store: TriedStore, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few that are large are as much as many, until they are answered or have left."""
+    monkeypatch.setattr(committing, "MAX_QUEUE_BYTES", 100)
+    committer = engine.committer
+    store.gate = asyncio.Event()
+    first = asyncio.create_task(committer.submit(replace(create("first"), size=50)))
+    await store.at_gate.wait()
+    leaving = asyncio.create_task(committer.submit(replace(create("leaving"), size=50)))
+    await asyncio.sleep(0)
+    with pytest.raises(TooManyStreams) as caught:
+        await committer.submit(replace(create("a"), size=1))
+    assert caught.value.metadata == {"limit": "max_queued_bytes", "maximum": "100"}
+    bulk = asyncio.create_task(committer.submit(replace(create("bulk", bulk=True), size=100)))
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    waiting = asyncio.create_task(committer.submit(replace(create("b"), size=50)))
+    await asyncio.sleep(0)
+    store.gate.set()
+    assert [*await asyncio.gather(first, waiting, bulk)] == [b"2", b"3", b"4"]
+    assert await committer.submit(replace(create("c"), size=100)) == b"5"
 
 
 async def test_the_small_go_before_the_bulk(store: TriedStore, engine: Engine) -> None:

@@ -34,6 +34,7 @@ from hyper_registry.registry.mutations import (
     UpdateEntity,
     UpdateRelationship,
 )
+from hyper_registry.registry.table import Table
 from tests.unit.registry.stores import TriedStore
 from tests.unit.registry.strategies import Resolve, groups, requests
 from tests.unit.registry.support import (
@@ -178,6 +179,30 @@ async def test_large_cascades_have_to_be_allowed(
     made: list[Any] = []
     await write(engine, DeleteEntity("hub", cascade=True, allow_large=True), decisions=made)
     assert {*made[0].results[0].relationships} == {"r0", "r1", "r2", "r3"}
+
+
+async def test_a_refused_deletion_reads_no_relationship(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To count them is enough: those of a hub would keep everyone waiting for seconds."""
+    monkeypatch.setattr(decide, "MAX_CASCADE", 1)
+    await ready(engine, "hub", "a", "b")
+    await link(engine, "r0", "a", "hub")
+    await link(engine, "r1", "b", "hub")
+    read: list[int] = []
+    record = Table.record
+
+    def noted(table: Table, slot: int) -> bytes:
+        if table is engine.view.generation.relationships:
+            read.append(slot)
+        return record(table, slot)
+
+    monkeypatch.setattr(Table, "record", noted)
+    await refused(engine, DeleteEntity("hub"))
+    await refused(engine, DeleteEntity("hub", cascade=True))
+    assert read == []
+    await write(engine, DeleteEntity("hub", cascade=True, allow_large=True))
+    assert len(read) == 2
 
 
 async def test_limits_hold_for_what_a_change_adds_up_to(engine: Engine) -> None:

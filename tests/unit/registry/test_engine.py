@@ -11,7 +11,7 @@ from hyper_registry.model.revision import Position
 from hyper_registry.registry import engine as engines
 from hyper_registry.registry.codec import decode_entity
 from hyper_registry.registry.engine import Engine, Retention
-from hyper_registry.registry.genesis import FEATURES
+from hyper_registry.registry.genesis import features
 from hyper_registry.registry.mutations import CreateEntity, UpdateEntity
 from hyper_registry.registry.pins import PIN_SECONDS, Pins
 from hyper_registry.store.memory import MemoryDisk, MemoryStore
@@ -35,7 +35,7 @@ async def test_a_new_registry_has_the_features() -> None:
     for _ in range(2):
         async with running(disk) as engine:
             assert engine.view.visible == 1
-            for feature in FEATURES:
+            for feature in features():
                 record = engine.view.entity(feature.id, 1)
                 assert record is not None
                 found = decode_entity(record)

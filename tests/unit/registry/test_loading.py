@@ -81,7 +81,7 @@ async def _use_everything() -> None:
     async with running(disk) as engine:
         revision = engine.view.visible
         question = traversal.GraphQuestion("a", Direction.BOTH)
-        reader = graph.GraphReader(engine)
+        reader = graph.GraphReader(engine, traversal.Walker(engine.view))
         await reader.answer(question, traversal.Limits(nodes=2), revision)
         await reader.answer(question, traversal.Limits(), revision)
         await listing.list_entities(

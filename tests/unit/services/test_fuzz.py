@@ -13,6 +13,7 @@ from google.rpc import code_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hyper_registry.health.leases import Leases
 from hyper_registry.interceptors.errors import status_of
 from hyper_registry.model.errors import InvalidArgument, RegistryError
 from hyper_registry.registry.mutations import CreateEntity, CreateRelationship
@@ -69,7 +70,7 @@ async def test_calls_of_random_requests(calls: list[tuple[str, int]]) -> None:
             EntityService(engine),
             RelationshipService(engine),
             RegistryService(engine),
-            AdminService(engine, WatchHub(engine).statistics),
+            AdminService(engine, WatchHub(engine).statistics, Leases(engine)),
         ]
         await write(
             engine,
@@ -123,7 +124,7 @@ async def test_an_empty_request(name: str) -> None:
             EntityService(engine),
             RelationshipService(engine),
             RegistryService(engine),
-            AdminService(engine, WatchHub(engine).statistics),
+            AdminService(engine, WatchHub(engine).statistics, Leases(engine)),
         ):
             if hasattr(service, name):
                 await _call(name, getattr(service, name), METHODS[name][0]())

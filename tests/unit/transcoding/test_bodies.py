@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import zlib
 from collections.abc import Mapping
@@ -75,6 +76,36 @@ async def test_what_is_not_what_it_says(data: bytes) -> None:
     """Bytes that cannot be decompressed are an error of the caller."""
     with pytest.raises(InvalidArgument):
         await body(data, headers={b"content-encoding": b"gzip"}).whole()
+
+
+async def test_all_members_of_a_gzip_are_read() -> None:
+    """As `cat a.gz b.gz` makes them, wherever they are cut; for deflate there is no such thing."""
+    packed = gzip.compress(b"abc", mtime=0) + gzip.compress(b"", mtime=0) + gzip.compress(b"def")
+    for size in (1, 7, len(packed)):
+        parts = [packed[n : n + size] for n in range(0, len(packed), size)]
+        made = body(*parts, headers={b"content-encoding": b"gzip"})
+        assert await made.whole() == b"abcdef"
+    twice = body(zlib.compress(b"abc") * 2, headers={b"content-encoding": b"deflate"})
+    with pytest.raises(InvalidArgument, match="nothing behind"):
+        await twice.whole()
+
+
+async def test_others_have_their_turn_while_a_bomb_is_unpacked() -> None:
+    """However much becomes of a little."""
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    bomb = gzip.compress(b"\n \n" * 4_000_000)
+    waiting = asyncio.create_task(others())
+    made = body(bomb, b"", headers={b"content-encoding": b"gzip"}, has_lines=True)
+    assert await lines(made) == []
+    waiting.cancel()
+    assert turns > 100
 
 
 @pytest.mark.parametrize(

@@ -26,10 +26,14 @@ if TYPE_CHECKING:
     from ose.registry.v1.relationship_pb2 import Relationship
 
 _SOURCES: Final = {
+    "backstage": "nexus_registry.discovery.backstage",
+    "compose": "nexus_registry.discovery.compose",
     "debian": "nexus_registry.discovery.debian_packages",
+    "kubernetes": "nexus_registry.discovery.kubernetes",
     "python": "nexus_registry.discovery.python",
 }
 _KINDS: Final = ("created", "updated", "removed")
+_MANIFESTS: Final = "manifests"
 _FEW: Final = 10
 """So many may always be removed, whatever share of all they are."""
 
@@ -37,20 +41,38 @@ _FEW: Final = 10
 @make_command(
     "discover",
     examples="""
+    nexus-plugin-manager discover
+    nexus-plugin-manager discover ./plugins /opt/plugins --dry-run
+    nexus-plugin-manager discover ./plugins --watch
     nexus-plugin-manager discover --from debian
     nexus-plugin-manager discover --from debian --dry-run
     nexus-plugin-manager discover --from debian ./Packages.xz --no-prune
     nexus-plugin-manager discover --from python
     nexus-plugin-manager discover --from python ~/projects/shop/.venv
+    nexus-plugin-manager discover --from compose ./compose.yaml
+    nexus-plugin-manager discover --from kubernetes ./deploy --scope shop
+    nexus-plugin-manager discover --from backstage .
     """,
 )
-@click.argument("path", required=False, type=click.Path(exists=True))
+@click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path(exists=True))
 @click.option(
     "--from",
     "name",
-    type=click.Choice([*_SOURCES]),
-    required=True,
+    type=click.Choice([_MANIFESTS, *_SOURCES]),
+    default=_MANIFESTS,
+    show_default=True,
     help="What to look at.",
+)
+@click.option("--watch", is_flag=True, help="Keep following the manifests, until interrupted.")
+@click.option(
+    "--scope",
+    default="",
+    metavar="NAME",
+    help=(
+        "What the things found belong to: the project of compose (its name by default), or whatever"
+        " a folder of kubernetes or backstage is to be known by (its path by default). Only what"
+        " was found in the same scope before is deleted when it is gone."
+    ),
 )
 @click.option("--dry-run", is_flag=True, help="Tell what would change, and write nothing.")
 @click.option(
@@ -71,9 +93,23 @@ _FEW: Final = 10
 )
 @pass_session
 def command(
-    session: Session, path: str | None, name: str, dry_run: bool, prune: bool | None, show: int
+    session: Session,
+    paths: tuple[str, ...],
+    name: str,
+    watch: bool,
+    scope: str,
+    dry_run: bool,
+    prune: bool | None,
+    show: int,
 ) -> None:
     """Register what exists on this machine.
+
+    manifests: the plugins whose manifests (plugin.yaml, plugin.yml or plugin.json) are in the
+    folders PATH or below them, or in those of $PLUGIN_REGISTRY_PATH, with colons between them;
+    without either in /var/lib/ose/plugins and the working directory. A manifest that was changed
+    replaces the one of its name and version. With --watch those that change, come and go are
+    followed; a plugin whose manifest is gone stays, unless --prune is given too. What is broken
+    does not stop the rest; the exit code is 1 then.
 
     debian: the packages that apt knows here, or those of the Packages file PATH, plain or
     compressed; entities of type package, with the id debian:NAME.
@@ -82,15 +118,54 @@ def command(
     that PATH is the directory or the interpreter of; entities of type distribution, with the id
     python:NAME.
 
+    compose: the services of a Compose project, of the file PATH or of the directory PATH with a
+    compose.yaml; entities of type service, with the id compose:PROJECT:NAME.
+
+    kubernetes: the services, workloads, routes and gateways of Kubernetes, Gateway API and Istio
+    manifests in the file or below the directory PATH, with ids such as
+    kubernetes:NAMESPACE:service:NAME.
+
+    backstage: the software catalog of the catalog-info.yaml files below the directory PATH, or of
+    the file PATH and what its locations name, with ids such as backstage:component:NAMESPACE:NAME.
+
+    For these three PATH is the working directory if it is left out. Values of environment
+    variables are looked at for the names of services, and never registered.
+
     Every dependency becomes a depends_on relationship with its constraint, or, if only an extra of
     a Python distribution asks for it, an optionally_depends_on one. Everything is marked with its
     source, for entities in a label: source=debian. Running it again writes only what has changed: a
     new version is an update of the same entity. Labels, metadata and relationships that others
     added stay, and so does what is gone as long as others' relationships hold it.
     """
+    if name == _MANIFESTS:
+        _discover_manifests(session, paths, watch, scope, dry_run, prune)
+        return
     source: Source = import_module(_SOURCES[name]).SOURCE
+    if scope and not source.scoped:
+        raise click.UsageError(f"--scope is not for --from {name}")
+    if watch or len(paths) > 1:
+        what = "--watch is" if watch else "several paths are"
+        raise click.UsageError(f"{what} for manifests, not for --from {name}")
+    path = paths[0] if paths else None
     with _no_collections():
-        _discover(session, source, path, dry_run, prune, show)
+        _discover(session, source, path, scope, dry_run, prune, show)
+
+
+def _discover_manifests(
+    session: Session,
+    paths: tuple[str, ...],
+    watch: bool,
+    scope: str,
+    dry_run: bool,
+    prune: bool | None,
+) -> None:
+    from nexus_registry.commands.plugins.discovering import discover_manifests
+
+    if scope:
+        raise click.UsageError("--scope is not for manifests")
+    if prune and not watch:
+        raise click.UsageError("--prune goes with --watch for manifests")
+    discover_manifests(session, paths, dry_run=dry_run, watch=watch, prune=bool(prune))
 
 
 @contextmanager
@@ -112,16 +187,17 @@ def _discover(
     session: Session,
     source: Source,
     path: str | None,
+    scope: str,
     dry_run: bool,
     prune: bool | None,
     show: int,
 ) -> None:
     from nexus_registry.reconcile import reconcile
 
-    found = _read(session, source, path)
-    wanted, owner = found.wanted, source.owner
+    found = _read(session, source, path, scope)
+    wanted, owner = found.wanted, found.owner or source.owner
     existing = _registered(session, source)
-    prune = _prune(session, source, wanted, existing, prune)
+    prune = _prune(session, source, owner, wanted, existing, prune)
     protected = _protected(session, wanted, existing, owner) if prune else frozenset()
     plan = reconcile(wanted, existing, owner, prune=prune, protected=protected)
     if not dry_run:
@@ -137,12 +213,12 @@ def _discover(
         )
 
 
-def _read(session: Session, source: Source, path: str | None) -> Discovery:
+def _read(session: Session, source: Source, path: str | None, scope: str) -> Discovery:
     from nexus_registry.discovery.source import SourceError
 
     try:
         with progress_bar(session, f"looking at {path or f'this machine ({source.name})'}", None):
-            return source.read(path)
+            return source.read(path, scope)
     except SourceError as error:
         raise Failure(str(error), USAGE) from error
 
@@ -155,7 +231,7 @@ def _registered(session: Session, source: Source) -> Existing:
     relationships: list[Relationship] = []
     with progress_bar(session, "reading what is registered", None) as advance:
         for part in session.client.export(
-            entity_types=[source.entity_type], types=source.relationship_types
+            entity_types=source.entity_types, types=source.relationship_types
         ):
             entities += part.entities
             relationships += part.relationships
@@ -164,12 +240,16 @@ def _registered(session: Session, source: Source) -> Existing:
 
 
 def _prune(
-    session: Session, source: Source, wanted: Wanted, existing: Existing, asked: bool | None
+    session: Session,
+    source: Source,
+    owner: Ownership,
+    wanted: Wanted,
+    existing: Existing,
+    asked: bool | None,
 ) -> bool:
     """Whether to delete what is gone. A wrong or partial index must not empty the registry."""
     from nexus_registry.reconcile import surplus
 
-    owner = source.owner
     gone = len(surplus(wanted, existing, owner))
     if asked is not None or not gone:
         return bool(asked)

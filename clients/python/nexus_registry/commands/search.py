@@ -106,5 +106,7 @@ def _note(session: Session, found: SearchResult, offset: int) -> None:
 
 
 def _note_more(session: Session, found: SearchResult, offset: int) -> None:
-    if found.has_more:
+    if found.has_more and not len(found):
+        session.note("too many have the words for all to be looked at: ask for rarer ones")
+    elif found.has_more:
         session.note(f"there are more: --offset {offset + len(found)} shows what comes next")

@@ -48,6 +48,9 @@ def _pairs(found: GetStatisticsResponse) -> Iterator[Pair]:
     yield "store", f"{found.store}, {size(found.store_bytes)}"
     behind = f", the slowest {found.watch_lag:,} revisions behind" if found.watchers else ""
     yield "watchers", f"{found.watchers:,}{behind}"
+    if found.leases:
+        held = f", {found.held_leases:,} of them overdue and held back" if found.held_leases else ""
+        yield "leases", f"{found.leases:,}{held}"
     yield "memory", size(found.memory_bytes)
     yield "server", f"{found.server_version}, since {date_time(found.started_at)} UTC"
     yield "epoch", found.epoch

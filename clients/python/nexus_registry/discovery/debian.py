@@ -58,9 +58,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import IO, Final, Literal, NamedTuple, cast
+
+from ose.registry.versions import DebianKey, debian_holds, debian_key
 
 __all__ = [
     "AptIndex",
@@ -80,7 +81,6 @@ __all__ = [
 DependencyField = Literal["Depends", "Pre-Depends"]
 # (package, architecture as written, version) to priority.
 _VersionPins = dict[tuple[str, str, str], int]
-_VersionKey = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 
 _APT_HELPER: Final = "/usr/lib/apt/apt-helper"
 _CHUNK_BYTES: Final = 1 << 20
@@ -152,7 +152,6 @@ _CLAUSE: Final = re.compile(
     r"(?P<name>[^\s()|,\[\]<>:]+)(?::(?P<qualifier>[^\s()|,\[\]<>:]+))?"
     r"(?:\s*\(\s*(?P<relation><<|<=|>=|>>|=|<|>)?\s*(?P<version>[^()\s<>=]+)\s*\))?"
 )
-_FRAGMENT_PART: Final = re.compile(r"([^0-9]*)([0-9]*)")
 _POLICY_FILE: Final = re.compile(r"\s*(-?\d+) (\S.*)")
 _POLICY_PIN: Final = re.compile(r"\s+(\S+) -> (\S+) with priority (-?\d+)")
 
@@ -283,7 +282,7 @@ def compare_versions(left: str, right: str) -> int:
     epoch or revision counts as 0, `~` sorts before the end and letters before other characters.
     Raises ValueError for a number beyond Python's limit on digits (4,300).
     """
-    a, b = _version_key(left), _version_key(right)
+    a, b = debian_key(left), debian_key(right)
     return (a > b) - (a < b)
 
 
@@ -292,56 +291,7 @@ def version_satisfies(version: str, relation: str, wanted: str) -> bool:
 
     Raises ValueError for another relation, and as `compare_versions` does.
     """
-    return _holds(_version_key(version), relation, _version_key(wanted))
-
-
-def _holds(version: _VersionKey, relation: str, wanted: _VersionKey) -> bool:
-    match relation:
-        case "<<":
-            return version < wanted
-        case "<=":
-            return version <= wanted
-        case "=":
-            return version == wanted
-        case ">=":
-            return version >= wanted
-        case ">>":
-            return version > wanted
-    raise ValueError(f"not a version relation: {relation!r}")
-
-
-def _version_key(version: str) -> _VersionKey:
-    epoch, colon, rest = version.partition(":")
-    if not colon:
-        epoch, rest = "", version
-    upstream, dash, revision = rest.rpartition("-")
-    if not dash:
-        upstream, revision = rest, ""
-    return _fragment_key(epoch), _fragment_key(upstream), _fragment_key(revision)
-
-
-# Epochs and revisions are mostly the same few.
-@lru_cache(maxsize=1024)
-def _fragment_key(text: str) -> tuple[int, ...]:
-    """A tuple that sorts as dpkg sorts the text.
-
-    Text and numbers take turns. A text is closed by 0, which `~` (-1) sorts before and all other
-    characters after; the whole is closed by an empty text, for the same reason.
-    """
-    key: list[int] = []
-    for characters, digits in _FRAGMENT_PART.findall(text)[:-1] or [("", "")]:
-        key += [_character_order(character) for character in characters]
-        key += (0, int(digits or "0"))
-    key.append(0)
-    return tuple(key)
-
-
-def _character_order(character: str) -> int:
-    if character == "~":
-        return -1
-    if character.isascii() and character.isalpha():
-        return ord(character)
-    return ord(character) + 256
+    return debian_holds(debian_key(version), relation, debian_key(wanted))
 
 
 # --- Reading --------------------------------------------------------------------------------------
@@ -623,11 +573,11 @@ class _Version:
     version: str
     pin: int
     installed: bool
-    _key: _VersionKey | None = None
+    _key: DebianKey | None = None
     _identity: str | None = None
 
     @property
-    def key(self) -> _VersionKey:
+    def key(self) -> DebianKey:
         if self._key is None:
             self._key = _checked_key(self.stanza, self.version)
         return self._key
@@ -711,9 +661,9 @@ def _group_versions(stanzas: Iterable[Stanza], native: str) -> dict[str, _Packag
     return packages
 
 
-def _checked_key(stanza: Stanza, version: str) -> _VersionKey:
+def _checked_key(stanza: Stanza, version: str) -> DebianKey:
     try:
-        return _version_key(version)
+        return debian_key(version)
     except ValueError as error:
         raise stanza.error(f"version {version[:60]!r} cannot be compared: {error}") from error
 
@@ -774,7 +724,7 @@ class _Universe:
         self._architectures = sorted({package.architecture for package in packages.values()})
         self._providers: dict[str, list[_Provider]] = {}
         self._groups: dict[str, dict[str, _Group]] = {}
-        self._version_keys: dict[str, _VersionKey] = {}
+        self._version_keys: dict[str, DebianKey] = {}
         for package in packages.values():
             for version in package.versions:
                 self._add_provides(package, version)
@@ -917,11 +867,11 @@ class _Universe:
             return True
         if not version:
             return False
-        return _holds(
+        return debian_holds(
             self._key(version, stanza), clause.relation, self._key(clause.version, stanza)
         )
 
-    def _key(self, version: str, stanza: Stanza) -> _VersionKey:
+    def _key(self, version: str, stanza: Stanza) -> DebianKey:
         key = self._version_keys.get(version)
         if key is None:
             key = self._version_keys[version] = _checked_key(stanza, version)

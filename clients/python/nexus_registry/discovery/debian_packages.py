@@ -115,7 +115,7 @@ def _relationship(edge: DependencyEdge) -> Relationship:
     return relationship
 
 
-def _read(path: str | None) -> Discovery:
+def _read(path: str | None, _scope: str) -> Discovery:
     from nexus_registry.discovery.debian import (
         PackageIndexError,
         build_graph,
@@ -140,7 +140,7 @@ SOURCE: Final = Source(
     name="debian",
     noun="package",
     owner=DEBIAN,
-    entity_type=ENTITY_TYPE,
+    entity_types=(ENTITY_TYPE,),
     relationship_types=(RELATIONSHIP_TYPE,),
     read=_read,
 )

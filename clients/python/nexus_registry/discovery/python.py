@@ -323,7 +323,7 @@ def _constraint(wishes: Iterable[Wish]) -> str:
     return ",".join(sorted(together))
 
 
-def _read(path: str | None) -> Discovery:
+def _read(path: str | None, _scope: str) -> Discovery:
     found = discover(environment_at(path))
     if not found.wanted.entities:
         raise SourceError(f"{path or 'this environment'} has no distributions")
@@ -334,7 +334,7 @@ SOURCE: Final = Source(
     name="python",
     noun="distribution",
     owner=PYTHON,
-    entity_type=ENTITY_TYPE,
+    entity_types=(ENTITY_TYPE,),
     relationship_types=(REQUIRED, OPTIONAL),
     read=_read,
 )

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from google.protobuf.json_format import ParseDict
+
 from nexus_registry.reconcile import Ownership, Wanted
 from ose.registry.v1.entity_pb2 import Entity
 from ose.registry.v1.relationship_pb2 import Relationship
@@ -22,29 +24,33 @@ class Discovery:
     """What was discovered.
 
     `unsatisfied` lists (who, dependency as written) of what nothing discovered can meet, `broken`
-    what could not be read, a line each; neither stops the rest.
+    what could not be read, a line each; neither stops the rest. `owner` is who found it, where that
+    is not the source's own.
     """
 
     wanted: Wanted
     unsatisfied: Sequence[tuple[str, str]] = ()
     broken: Sequence[str] = ()
+    owner: Ownership | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """A way to discover things.
 
-    `noun` is what one entity is called. All entities are of `entity_type`, all relationships of
+    `noun` is what one entity is called. All entities are of `entity_types`, all relationships of
     `relationship_types`. `read` looks at a path, or at this machine for None; it raises
-    SourceError.
+    SourceError. Its second argument is the scope, '' for its default: what is in no other scope
+    is told apart by it. It is '' unless the source is `scoped`.
     """
 
     name: str
     noun: str
     owner: Ownership
-    entity_type: str
+    entity_types: tuple[str, ...]
     relationship_types: tuple[str, ...]
-    read: Callable[[str | None], Discovery]
+    read: Callable[[str | None, str], Discovery]
+    scoped: bool = False
 
 
 def fill(resource: Entity | Relationship, values: Mapping[str, Any]) -> None:
@@ -59,5 +65,8 @@ def fill(resource: Entity | Relationship, values: Mapping[str, Any]) -> None:
                 fields[key].string_value = value
         elif isinstance(value, int):
             fields[key].number_value = value
+        elif isinstance(value, Mapping):
+            if value:
+                ParseDict(dict(value), fields[key].struct_value)
         elif value:
             fields[key].list_value.extend(value)

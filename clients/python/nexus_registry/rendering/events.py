@@ -108,16 +108,22 @@ def shown(value: Any) -> str:
 
 
 def changed_fields(before: JsonObject, after: JsonObject) -> Iterator[tuple[str, Any, Any]]:
-    """The fields that differ, as (name, old, new); maps key by key.
+    """The fields of a resource that differ, as (name, old, new); maps key by key.
 
     What every change changes, its revision and time, is left out.
     """
+    for name, old, new in _differing(before, after):
+        if name not in _EVERY_CHANGE:
+            yield name, old, new
+
+
+def _differing(before: JsonObject, after: JsonObject) -> Iterator[tuple[str, Any, Any]]:
     for name in dict.fromkeys([*before, *after]):
         old, new = before.get(name, _MISSING), after.get(name, _MISSING)
-        if old == new or name in _EVERY_CHANGE:
+        if old == new:
             continue
         if isinstance(old, dict) and isinstance(new, dict):
-            for key, one, other in changed_fields(old, new):
+            for key, one, other in _differing(old, new):
                 yield f"{name}.{key}", one, other
         else:
             yield name, old, new

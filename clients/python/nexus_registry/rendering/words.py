@@ -21,6 +21,7 @@ __all__ = [
     "feature_of",
     "health_of",
     "health_style",
+    "length",
     "relationship_name",
     "scalar",
     "size",
@@ -120,3 +121,14 @@ def size(count: int) -> str:
             break
         amount /= 1024
     return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+
+
+def length(seconds: float) -> str:
+    """A length of time, such as `7.5s`, `1m30s` or `2d`, as `--ttl` takes it."""
+    if seconds < 10:
+        return f"{seconds:.3g}s"
+    left, text = round(seconds), ""
+    for unit, size_ in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, left = divmod(left, size_)
+        text += f"{count}{unit}" if count else ""
+    return text

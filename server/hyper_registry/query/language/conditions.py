@@ -77,12 +77,14 @@ class Present:
 class Holds:
     """The field is a list with such an element, a map with such a key, or has it as its value.
 
-    Of a text, that it has the text somewhere in it. Lists on the way are looked into.
+    Of a text, that it has the text somewhere in it, unless it must be the `whole` of it. Lists on
+    the way are looked into.
     """
 
     path: Path
     type: Type
     value: Scalar | Parts
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,8 +216,8 @@ def _plain(condition: Condition) -> list[object]:
             return [operator, path, type_, repr(value), ago]
         case Present(path):
             return [":*", path]
-        case Holds(path, type_, value):
-            return [":", path, type_, repr(value)]
+        case Holds(path, type_, value, whole):
+            return [":", path, type_, repr(value), *([whole] if whole else [])]
         case Not(inner):
             return ["NOT", _plain(inner)]
         case All(conditions):

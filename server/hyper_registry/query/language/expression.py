@@ -51,22 +51,20 @@ class Expression:
         return replace(self, now=now, test=test_of(self.condition, now)) if self.moves else self
 
 
-def compile_filter(
-    text: str, resource: Resource, field: str = "filter", may_move: bool = False
-) -> Condition | None:
+def compile_filter(text: str, resource: Resource, may_move: bool = False) -> Condition | None:
     """The normal condition of an expression; None of an empty one.
 
     `may_move`: whether `ago(...)` may stand in it. Raises LimitExceeded for more than
     `MAX_CHARACTERS`, FilterInvalid for anything else that is wrong.
     """
     if len(text) > MAX_CHARACTERS:
-        raise LimitExceeded(field, "max_filter_characters", MAX_CHARACTERS, len(text))
+        raise LimitExceeded("filter", "max_filter_characters", MAX_CHARACTERS, len(text))
     if not text.strip():
         return None
     try:
         return _compiled(text, resource, may_move)
     except SyntaxProblem as problem:
-        raise FilterInvalid(field, problem.position, problem.problem) from None
+        raise FilterInvalid("filter", problem.position, problem.problem) from None
 
 
 @lru_cache(maxsize=_REMEMBERED)

@@ -165,7 +165,8 @@ def _holds_test(leaf: Holds) -> Test:
             value.HasField(kind) and getattr(value, kind) == wanted
             for value in _elements(message, path)
         )
-    whole, within = _like(_parts(leaf.value)), _like(contains(_parts(leaf.value)))
+    whole = _like(_parts(leaf.value))
+    within = whole if leaf.whole else _like(contains(_parts(leaf.value)))
     return lambda message, _r, _b: _holds_text(message, path, whole, within)
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -24,11 +23,18 @@ from hyper_registry.query.search.textindex import (
     ordinal_of_rank,
 )
 from hyper_registry.query.selection import EntitySelection, Turns
+from hyper_registry.query.working import in_thread
 from hyper_registry.registry.table import SIZE_CODES, Table
 from hyper_registry.registry.view import View
 
+MAX_LOOKED_AT = 200_000
+"""How many entities that have the words are looked at for one answer: a second's work or so."""
+
 _FEW = 4096
 """Up to so many candidates of a filter the index is asked for these alone."""
+
+# How many are looked at before it is asked whether to go on.
+_PIECE = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +62,35 @@ class _Candidate:
     score: float
 
 
+@dataclass(slots=True)
+class _Work:
+    """How far a search may go, and has gone: which ranks it has looked at."""
+
+    until: float | None
+    seen: set[int] = field(default_factory=set)
+    is_cancelled: bool = False
+    is_cut: bool = False
+
+    def cancel(self) -> None:
+        """Makes the search end soon."""
+        self.is_cancelled = True
+
+    def goes_on(self) -> bool:
+        """Whether to look at more. Raises DeadlineExceeded."""
+        if self.until is not None and time.monotonic() > self.until:
+            raise DeadlineExceeded("the time ran out before enough was found")
+        self.is_cut = len(self.seen) >= MAX_LOOKED_AT
+        return not (self.is_cut or self.is_cancelled)
+
+
 async def search(
     view: View, snapshot: Snapshot, question: SearchQuestion, until: float | None = None
 ) -> Found:
     """What is found in a snapshot that is the latest.
 
-    A page is shorter than its limit when its entities would be more than `MAX_PAGE_BYTES`. Raises
-    DeadlineExceeded when `time.monotonic` has passed `until`.
+    A page is shorter than its limit when its entities would be more than `MAX_PAGE_BYTES`, or when
+    `MAX_LOOKED_AT` were looked at; then `has_more` is set. Raises DeadlineExceeded when
+    `time.monotonic` has passed `until`.
     """
     # Made before others have their turn: from here on it holds what can be read at its revision.
     selection = EntitySelection(view, question.condition, snapshot.revision)
@@ -70,7 +98,10 @@ async def search(
     few = None if rows is None or len(rows) > _FEW else rows.tolist()
     ordinals = None if few is None else [selection.table.ordinal(row) for row in few]
     within = Within(question.condition.codes.types, ordinals)
-    return await asyncio.to_thread(_search, selection, snapshot.reader, question, within, until)
+    work = _Work(until)
+    return await in_thread(
+        lambda: _search(selection, snapshot.reader, question, within, work), work.cancel
+    )
 
 
 def _search(
@@ -78,11 +109,11 @@ def _search(
     reader: Reader,
     question: SearchQuestion,
     within: Within,
-    until: float | None,
+    work: _Work,
 ) -> Found:
     first, last = question.offset, question.offset + question.limit
     found = list[_Candidate]()
-    for candidate in _candidates(selection, reader, question, within, until):
+    for candidate in _candidates(selection, reader, question, within, work):
         found.append(candidate)
         if len(found) > last:
             break
@@ -95,7 +126,7 @@ def _search(
             Hit(one.score, markers[one.stage.kind].highlights(selection.message(one.slot)))
             for one in page
         ],
-        len(found) > first + len(page),
+        len(found) > first + len(page) or work.is_cut,
         selection.revision,
     )
 
@@ -112,9 +143,9 @@ def _candidates(
     reader: Reader,
     question: SearchQuestion,
     within: Within,
-    until: float | None,
+    work: _Work,
 ) -> Iterator[_Candidate]:
-    seen, is_found = set[int](), False
+    seen, is_found = work.seen, False
     for number, stage in stages_of(question.words):
         if stage.kind == Kind.TYPOS and is_found:
             # Two typos are far-fetched where anything explains the words better.
@@ -122,14 +153,16 @@ def _candidates(
         # All that was seen before may come again.
         least = question.offset + question.limit + 1 + len(seen)
         for ranks in reader.find(stage, question.words, question.whole, within, least):
-            if until is not None and time.monotonic() > until:
-                raise DeadlineExceeded("the time ran out before enough was found")
             fresh = [rank for rank in ranks if rank not in seen]
-            seen.update(fresh)
-            for rank, slot in zip(fresh, _slots(selection, fresh), strict=True):
-                if slot >= 0 and selection.is_meant(slot):
-                    is_found = is_found or stage.kind < Kind.TYPOS
-                    yield _Candidate(slot, stage, _score(number, rank))
+            for start in range(0, max(1, len(fresh)), _PIECE):
+                if not work.goes_on():
+                    return
+                piece = fresh[start : start + _PIECE]
+                seen.update(piece)
+                for rank, slot in zip(piece, _slots(selection, piece), strict=True):
+                    if slot >= 0 and selection.is_meant(slot):
+                        is_found = is_found or stage.kind < Kind.TYPOS
+                        yield _Candidate(slot, stage, _score(number, rank))
 
 
 def _slots(selection: EntitySelection, ranks: list[int]) -> list[int]:

@@ -103,8 +103,12 @@ class TextIndex:
         """Answers a reader of everything that was added and removed until now."""
         self._writer.commit()
         self._index.reload()
+        searcher = self._index.searcher()
+        # Those that were removed are in it: half of it tells as much, once they are the most.
+        while len(self._sample) > 2 * searcher.num_docs // SAMPLED + SAMPLED:
+            del self._sample[::2]
         best = len(self._sample) // SHARE
-        return Reader(self._index.searcher(), self._schema, self._sample[-best] if best else None)
+        return Reader(searcher, self._schema, self._sample[-best] if best else None)
 
 
 class Reader:

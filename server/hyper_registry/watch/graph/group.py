@@ -10,12 +10,17 @@ from typing import Protocol
 
 import structlog
 
-from hyper_registry.model.errors import RegistryError, RevisionCompacted
+from hyper_registry.model.errors import (
+    NotServing,
+    RegistryError,
+    RevisionCompacted,
+    TooManyStreams,
+)
 from hyper_registry.query.answers import Answer, AnswerReader, Bounds, off_the_loop
 from hyper_registry.query.differences import Difference
 from hyper_registry.query.diffing import difference_of
 from hyper_registry.query.tokens import History
-from hyper_registry.query.traversal import GraphQuestion
+from hyper_registry.query.traversal import GraphQuestion, Walker
 from hyper_registry.registry.pins import Holding
 from hyper_registry.watch.graph import wire
 from hyper_registry.watch.graph.touch import Reach, Touch
@@ -23,6 +28,9 @@ from hyper_registry.watch.shared import Shared
 
 BOUNDS = Bounds("max_watched_nodes", 100_000, 1_000_000)
 """The largest answer that is followed."""
+
+MAX_NODES = 2_000_000
+"""When all answers that are followed have so many nodes, no further ones are."""
 
 STEP_SECONDS = 0.1
 """Between two differences of an answer."""
@@ -74,18 +82,25 @@ class Sources:
     """What all groups read from, together.
 
     Answers, differences and messages are kept as long as there is room: what one watcher needed the
-    next one finds. `tail` is the revision up to which the log was looked at.
+    next one finds. `tail` is the revision up to which the log was looked at; `followed` is how many
+    nodes all answers have that are followed.
     """
 
-    def __init__(self, history: History, cache_bytes: int) -> None:
+    def __init__(self, history: History, walker: Walker, cache_bytes: int) -> None:
         self.history = history
-        self.reader = AnswerReader(history.view)
+        self.reader = AnswerReader(walker)
         self.readers = asyncio.Semaphore(_READERS)
         self.answers: Shared[tuple[int, int], Answer] = _shared(cache_bytes // 2)
         self.differences: Shared[_DifferenceKey, Difference] = _shared(cache_bytes // 4)
         self.parts: Shared[_PartKey, Part] = _shared(cache_bytes // 4)
         self.tail = 0
+        self.followed = 0
         self.is_draining = False
+
+    def check_room(self) -> None:
+        """Raises TooManyStreams if no further answer can be followed."""
+        if self.followed >= MAX_NODES:
+            raise TooManyStreams("max_followed_nodes", MAX_NODES)
 
     def tidy(self) -> None:
         """Forgets what holds on to a generation that compaction has replaced."""
@@ -112,6 +127,8 @@ class Group:
         self.error: Exception | None = None
         self._sources = sources
         self._reach: Reach | None = None
+        # How many nodes the answer has.
+        self._size = 0
         # The newest revision that touched the answer, 0 if none did; where `until` stands then.
         self._touched = 0
         self._frozen = -1
@@ -141,18 +158,18 @@ class Group:
         is_kept = not self.is_touched or self._holding.is_active
         return is_kept and self.base <= revision <= self.until
 
-    @property
-    def size(self) -> int:
-        """How many nodes the answer has."""
-        return 0 if self._reach is None else len(self._reach)
-
     # What watchers ask for
 
     async def known(self) -> None:
-        """Waits until the group has looked for the first time. Raises AnswerTooLarge."""
-        if self.base < 0:
-            await asyncio.shield(self._look())
+        """Waits until the group has looked for the first time.
+
+        Raises AnswerTooLarge, TooManyStreams, and NotServing if the server shuts down meanwhile.
+        """
         self.check()
+        if self.base < 0:
+            # One who leaves must not end it for the others.
+            await asyncio.wait([self._look()])
+            self.check()
 
     def check(self) -> None:
         """Raises the error that ended the group, if there is one."""
@@ -220,10 +237,13 @@ class Group:
 
     def note(self, touch: Touch) -> None:
         """Takes note of a stretch of the log that begins behind the hub's tail."""
-        if self._looking is not None and len(self._pending) < _MOST_PENDING:
+        if self._looking is None:
+            if self._reach is None or self._reach.is_touched(touch):
+                self.touch(touch.revision)
+        elif len(self._pending) < _MOST_PENDING:
             # How far the answer reaches then is not known yet.
             self._pending.append(touch)
-        elif self._reach is None or self._reach.is_touched(touch):
+        else:
             self.touch(touch.revision)
 
     def touch(self, revision: int) -> None:
@@ -254,7 +274,9 @@ class Group:
             waiter.wake()
 
     def close(self) -> None:
-        """Stops looking."""
+        """Stops looking. Who still waits is told that the server shuts down."""
+        self.error = self.error or NotServing("the server is shutting down")
+        self._resize(0)
         if self._timer is not None:
             self._timer.cancel()
         if self._looking is not None:
@@ -321,6 +343,10 @@ class Group:
                 if before is not None:
                     difference = await difference_of(before, after)
                 rows = await off_the_loop(after.size, lambda: frozenset(after.rows().tolist()))
+            if self.base < 0:
+                # Only now it shows how large it is; many may have looked at the same time.
+                sources.check_room()
+            self._resize(len(rows))
             self._go(target, after, difference)
         self._settle(target, Reach(self.question, sources.history.view, after.generation, rows))
 
@@ -336,6 +362,10 @@ class Group:
             self._holding.move(target)
         else:
             self._holding.close()
+
+    def _resize(self, size: int) -> None:
+        self._sources.followed += size - self._size
+        self._size = size
 
     def _go(self, target: int, after: Answer, difference: Difference | None) -> None:
         """Makes `target` the base. In between the answer may have been any."""

@@ -15,14 +15,10 @@ from collections.abc import AsyncGenerator
 from contextlib import ExitStack
 from typing import Protocol
 
-from hyper_registry.model.errors import (
-    EntityNotFound,
-    NotServing,
-    TooManyStreams,
-)
+from hyper_registry.model.errors import EntityNotFound, NotServing
 from hyper_registry.model.revision import Position
 from hyper_registry.query.tokens import History, ResumeToken, open_resume
-from hyper_registry.query.traversal import GraphQuestion
+from hyper_registry.query.traversal import GraphQuestion, Walker
 from hyper_registry.registry.feed import Feed
 from hyper_registry.watch.following import Follower
 from hyper_registry.watch.graph.group import Group, Sources
@@ -33,9 +29,6 @@ from hyper_registry.watch.log import Block
 from hyper_registry.watch.resuming import reach
 from hyper_registry.watch.seats import Seats
 from ose.registry.v1.graph_service_pb2 import WatchGraphRequest
-
-MAX_NODES = 2_000_000
-"""When all answers that are followed have so many nodes, no further ones are."""
 
 CACHE_BYTES = 64 << 20
 _REPLICA_LAG_SECONDS = 5.0
@@ -57,9 +50,11 @@ class Registry(History, Protocol):
 class GraphHub(Follower):
     """All graph watches of one registry. `start` before anything else, `aclose` at the end."""
 
-    def __init__(self, registry: Registry, seats: Seats, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(
+        self, registry: Registry, walker: Walker, seats: Seats, cache_bytes: int = CACHE_BYTES
+    ) -> None:
         super().__init__(registry.feed, registry.pins)
-        self.sources = Sources(registry, cache_bytes)
+        self.sources = Sources(registry, walker, cache_bytes)
         self.is_closed = False
         self._registry = registry
         self._seats = seats
@@ -176,8 +171,7 @@ class GraphHub(Follower):
     def _join(self, question: GraphQuestion) -> Group:
         group = self._groups.get(question.digest)
         if group is None or group.error is not None:
-            if sum(group.size for group in self._groups.values()) >= MAX_NODES:
-                raise TooManyStreams("max_followed_nodes", MAX_NODES)
+            self.sources.check_room()
             self._numbers += 1
             group = Group(self._numbers, question, self.sources)
             self._groups[question.digest] = group

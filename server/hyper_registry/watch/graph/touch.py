@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from hyper_registry.model.relationship import FEATURE_TYPE, Direction
 from hyper_registry.model.revision import Kind
 from hyper_registry.query.traversal import GraphQuestion
 from hyper_registry.registry.view import Generation, View
 from hyper_registry.watch.log import Entry
 
-# Looking through more neighbours takes longer than it may save.
-_MOST_NEIGHBOURS = 4096
+# Looking through more neighbours takes longer than it may save: about 1 ms.
+_MOST_NEIGHBOURS = 16_384
 
 
 @dataclass(slots=True)
@@ -49,6 +51,26 @@ class Touch:
     outgoing: Ends = field(default_factory=Ends)
     incoming: Ends = field(default_factory=Ends)
     members: set[int] = field(default_factory=set)
+    _neighbours: set[int] | None = None
+    _is_looked_up: bool = False
+
+    def is_beside(self, rows: frozenset[int]) -> bool:
+        """Whether an entity that may start to match is next to one of these rows.
+
+        Also if they have so many neighbours that looking them up would take long.
+        """
+        if not self._is_looked_up:
+            # Once for all who ask.
+            self._neighbours, self._is_looked_up = self._found_neighbours(), True
+        return self._neighbours is None or not rows.isdisjoint(self._neighbours)
+
+    def _found_neighbours(self) -> set[int] | None:
+        lists = self.generation.graph.outgoing, self.generation.graph.incoming
+        changed = self.entities | self.members
+        if sum(side.length(row) for side in lists for row in changed) > _MOST_NEIGHBOURS:
+            return None
+        entries = [side.entries(row) for side in lists for row in changed]
+        return set((np.concatenate(entries) >> 32).tolist()) if entries else set()
 
 
 def touch_of(entries: Iterable[Entry], view: View, revision: int) -> Touch:
@@ -141,13 +163,4 @@ class Reach:
         """Whether an entity at the border has changed, which the filter may let in now."""
         if not self._rows.isdisjoint(touch.members):
             return True
-        return any(map(self._is_neighbour, touch.entities | touch.members))
-
-    def _is_neighbour(self, row: int) -> bool:
-        graph = self._generation.graph
-        if graph.outgoing.length(row) + graph.incoming.length(row) > _MOST_NEIGHBOURS:
-            return True
-        return any(
-            not self._rows.isdisjoint((lists.entries(row) >> 32).tolist())
-            for lists in (graph.outgoing, graph.incoming)
-        )
+        return touch.is_beside(self._rows)

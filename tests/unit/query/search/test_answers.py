@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 from unittest.mock import patch
 
@@ -10,10 +11,14 @@ import pytest
 
 from hyper_registry.model.errors import DeadlineExceeded
 from hyper_registry.query.filters import EntityFilter
+from hyper_registry.query.search import searching
+from hyper_registry.query.search.fields import Terms
 from hyper_registry.query.search.indexer import Indexer
 from hyper_registry.query.search.matching import MAX_SNIPPET
 from hyper_registry.query.search.question import SearchQuestion
 from hyper_registry.query.search.searching import Found, search
+from hyper_registry.query.search.textindex import SAMPLED, TextIndex
+from hyper_registry.query.selection import EntitySelection
 from tests.unit.query.search.oracle import caught_up, entities
 from tests.unit.query.world import World, struct
 
@@ -223,6 +228,79 @@ def test_time_is_kept() -> None:
     snapshot = caught_up(Indexer(), world.view)
     with pytest.raises(DeadlineExceeded):
         asyncio.run(search(world.view, snapshot, question, until=0.0))
+
+
+def test_work_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search looks at so many entities at most, and says so; what it found is answered."""
+    world = World()
+    for number in range(600):
+        world.put_entity(f"e{number}", name="thing", version=str(number))
+    world.publish()
+    condition = EntityFilter.parse(filter="version = 250 OR version = 599")
+    question = SearchQuestion.parse("thing", condition)
+    snapshot = caught_up(Indexer(), world.view)
+    for most, versions, has_more in (
+        (601, ["599", "250"], False),
+        (300, ["599"], True),
+        (400, ["599", "250"], True),
+    ):
+        monkeypatch.setattr(searching, "MAX_LOOKED_AT", most)
+        monkeypatch.setattr(searching, "_PIECE", 50)
+        answer = asyncio.run(search(world.view, snapshot, question))
+        assert [entity.version for entity in entities(answer)] == versions
+        assert answer.has_more is has_more
+
+
+async def test_a_search_ends_when_nobody_waits_for_it() -> None:
+    """A caller that is cancelled cancels the search: it looks at little more."""
+    world = World()
+    for number in range(2000):
+        world.put_entity(f"e{number}", name="thing", version=str(number))
+    world.publish()
+    question = SearchQuestion.parse("thing", EntityFilter.parse(filter="version = x"))
+    snapshot = caught_up(Indexer(), world.view)
+    looking, go, ended, looked = threading.Event(), threading.Event(), threading.Event(), 0
+    run, is_meant = searching._search, EntitySelection.is_meant
+
+    def slow(selection: EntitySelection, slot: int) -> bool:
+        nonlocal looked
+        looked += 1
+        looking.set()
+        assert go.wait(30)
+        return is_meant(selection, slot)
+
+    def watched(*arguments: Any) -> Found:
+        try:
+            return run(*arguments)
+        finally:
+            ended.set()
+
+    with (
+        patch.object(EntitySelection, "is_meant", slow),
+        patch.object(searching, "_search", watched),
+    ):
+        task = asyncio.create_task(search(world.view, snapshot, question))
+        assert await asyncio.to_thread(looking.wait, 30)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        go.set()
+        assert await asyncio.to_thread(ended.wait, 30)
+    assert looked <= searching._PIECE
+
+
+def test_what_is_changed_often_takes_no_more_memory() -> None:
+    """The sample of ranks is of what there is: changes leave it as large as it was."""
+    index, terms = TextIndex(), Terms("t", ("a",), "a", "a", "a", 1)
+    for ordinal in range(40):
+        index.add(ordinal, terms)
+    for _ in range(30):
+        for ordinal in range(40):
+            for _ in range(20):
+                index.remove(ordinal)
+                index.add(ordinal, terms)
+        index.commit()
+    assert len(index._sample) <= 2 * SAMPLED
 
 
 def test_large_entities_make_short_pages() -> None:

@@ -11,7 +11,7 @@ messages that they take and answer are those of `ose.registry.v1`; the common on
 
 from ose.registry.client._async import AsyncRegistryClient, ServingStatus
 from ose.registry.client._backup import BackupInfo
-from ose.registry.client._blocking import RegistryClient
+from ose.registry.client._blocking import KeptLease, RegistryClient
 from ose.registry.client._errors import (
     Aborted,
     AlreadyExists,
@@ -33,10 +33,13 @@ from ose.registry.client._errors import (
     Unknown,
 )
 from ose.registry.client._graph import Graph
+from ose.registry.client._leases import AsyncKeptLease
 from ose.registry.client._live import GraphUpdate, GraphUpdateKind, LiveGraph
 from ose.registry.client._options import (
+    AuditListing,
     EntityListing,
     GraphOptions,
+    PluginListing,
     ReadOptions,
     RelationshipListing,
     StreamOptions,
@@ -45,9 +48,11 @@ from ose.registry.client._options import (
 from ose.registry.client._retry import RetryPolicy
 from ose.registry.client._search import SearchResult
 from ose.registry.client._watch import WatchKind, WatchUpdate
+from ose.registry.v1.admin_service_pb2 import AuditEntry
 from ose.registry.v1.entity_pb2 import Entity, EntityFilter, EntityStatus, HealthStatus
 from ose.registry.v1.entity_service_pb2 import EntityRevision
 from ose.registry.v1.error_reason_pb2 import ErrorReason
+from ose.registry.v1.feature_pb2 import ClassificationRule, Feature
 from ose.registry.v1.graph_service_pb2 import (
     CycleGroup,
     GraphChange,
@@ -57,7 +62,9 @@ from ose.registry.v1.graph_service_pb2 import (
     Path,
     PathCost,
 )
+from ose.registry.v1.lease_pb2 import Lease, LeasePolicy, LeaseState
 from ose.registry.v1.mutation_pb2 import Mutation, MutationResult, Precondition
+from ose.registry.v1.plugin_service_pb2 import Requirement
 from ose.registry.v1.relationship_pb2 import Direction, Relationship, RelationshipFilter
 from ose.registry.v1.search_service_pb2 import SearchHighlight, SearchMatch, SearchSpan
 from ose.registry.v1.watch_service_pb2 import Event, EventType
@@ -65,9 +72,13 @@ from ose.registry.v1.watch_service_pb2 import Event, EventType
 __all__ = [
     "Aborted",
     "AlreadyExists",
+    "AsyncKeptLease",
     "AsyncRegistryClient",
+    "AuditEntry",
+    "AuditListing",
     "BackupInfo",
     "Cancelled",
+    "ClassificationRule",
     "CycleGroup",
     "DataLoss",
     "DeadlineExceeded",
@@ -81,6 +92,7 @@ __all__ = [
     "Event",
     "EventType",
     "FailedPrecondition",
+    "Feature",
     "FieldViolation",
     "Graph",
     "GraphChange",
@@ -93,6 +105,10 @@ __all__ = [
     "IncompleteReason",
     "Internal",
     "InvalidArgument",
+    "KeptLease",
+    "Lease",
+    "LeasePolicy",
+    "LeaseState",
     "LiveGraph",
     "Mutation",
     "MutationResult",
@@ -101,6 +117,7 @@ __all__ = [
     "Path",
     "PathCost",
     "PermissionDenied",
+    "PluginListing",
     "Precondition",
     "ReadOptions",
     "RegistryClient",
@@ -108,6 +125,7 @@ __all__ = [
     "Relationship",
     "RelationshipFilter",
     "RelationshipListing",
+    "Requirement",
     "ResourceExhausted",
     "RetryPolicy",
     "SearchHighlight",

@@ -25,29 +25,36 @@ from ose.registry.client._channel import DEFAULT_CLIENT_ID, Connection, default_
 from ose.registry.client._errors import NotFound
 from ose.registry.client._graph import Graph, assemble
 from ose.registry.client._import import Importer, Numbered
+from ose.registry.client._leases import LeaseMethods
 from ose.registry.client._live import GraphFollower, GraphParts, GraphUpdate, difference
 from ose.registry.client._options import (
+    AuditListing,
     EntityListing,
     GraphOptions,
     ReadOptions,
     RelationshipListing,
     StreamOptions,
     WalkOptions,
+    duration,
     fields,
     mask,
     timestamp,
 )
 from ose.registry.client._paging import MAX_PAGE, every
+from ose.registry.client._plugins import PluginMethods
 from ose.registry.client._retry import Outage, RetryPolicy
 from ose.registry.client._search import SearchResult
 from ose.registry.client._watch import Follower, WatchUpdate
 from ose.registry.v1.admin_service_pb2 import (
+    AuditEntry,
     BackupRequest,
     BackupResponse,
     CompactRequest,
     CompactResponse,
     GetStatisticsRequest,
     GetStatisticsResponse,
+    ListAuditEntriesRequest,
+    ListAuditEntriesResponse,
 )
 from ose.registry.v1.entity_pb2 import Entity, EntityFilter
 from ose.registry.v1.entity_service_pb2 import (
@@ -121,7 +128,7 @@ class ServingStatus(enum.Enum):
     UNKNOWN = "unknown"
 
 
-class AsyncRegistryClient:
+class AsyncRegistryClient(LeaseMethods, PluginMethods):
     """A client of one registry, for use in one event loop.
 
         async with AsyncRegistryClient("localhost:50051") as registry:
@@ -166,6 +173,7 @@ class AsyncRegistryClient:
 
     async def aclose(self) -> None:
         """Closes the connection. Calls under way raise Cancelled, later ones RuntimeError."""
+        await self._keeping.aclose()
         await self._connection.close()
 
     async def __aenter__(self) -> Self:
@@ -948,6 +956,43 @@ class AsyncRegistryClient:
             request.revision = revision
         return await self._calls.unary(self._connection.admin.Compact, request, timeout)
 
+    def list_audit_entries(
+        self,
+        *,
+        page_size: int = MAX_PAGE,
+        max_results: int | None = None,
+        timeout: float | None = None,
+        **listing: Unpack[AuditListing],
+    ) -> AsyncGenerator[AuditEntry, None]:
+        """Yields who changed what, the newest first, as far back as the past is held.
+
+        Pages are fetched as they are needed, as by `list_entities`; what is written meanwhile is
+        not among them.
+        """
+
+        async def fetch(request: ListAuditEntriesRequest) -> ListAuditEntriesResponse:
+            method = self._connection.admin.ListAuditEntries
+            return await self._calls.unary(method, request, timeout)
+
+        request = ListAuditEntriesRequest(**fields(listing))
+        return every(fetch, lambda page: page.entries, request, page_size, max_results)
+
+    async def list_audit_entries_page(
+        self,
+        *,
+        limit: int = 0,
+        page_token: str = "",
+        timeout: float | None = None,
+        **listing: Unpack[AuditListing],
+    ) -> ListAuditEntriesResponse:
+        """Answers one page of the audit log.
+
+        `limit` is 1 to 1,000; the server's choice when it is 0. A page may be shorter, even empty:
+        the last one is that without a `next_page_token`.
+        """
+        request = ListAuditEntriesRequest(limit=limit, page_token=page_token, **fields(listing))
+        return await self._calls.unary(self._connection.admin.ListAuditEntries, request, timeout)
+
     def backup(self, *, timeout: float | None = None) -> AsyncGenerator[bytes, None]:
         """Yields the file of a backup of everything, in pieces of at most 1 MiB.
 
@@ -992,8 +1037,4 @@ class AsyncRegistryClient:
 
 
 def _duration(value: float | timedelta | None) -> Duration | None:
-    if value is None:
-        return None
-    duration = Duration()
-    duration.FromTimedelta(value if isinstance(value, timedelta) else timedelta(seconds=value))
-    return duration
+    return None if value is None else duration(value)

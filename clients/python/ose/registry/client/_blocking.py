@@ -9,15 +9,26 @@ names, and a test holds that none is missing.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import weakref
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from functools import partial, wraps
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from ose.registry.client._async import AsyncRegistryClient
 from ose.registry.client._channel import DEFAULT_CLIENT_ID
+from ose.registry.client._leases import AsyncKeptLease
 from ose.registry.client._portal import Portal, asked
 from ose.registry.client._retry import RetryPolicy
 from ose.registry.v1.mutation_pb2 import Mutation
@@ -27,6 +38,7 @@ if TYPE_CHECKING:
     import grpc
 
     from ose.registry.client._calls import Metadata
+    from ose.registry.v1.entity_pb2 import HealthStatus
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -60,6 +72,72 @@ def _stream(
     shown = inspect.signature(twin)
     yielded = str(shown.return_annotation).removeprefix("Async").replace(", None]", ", None, None]")
     method.__signature__ = shown.replace(return_annotation=yielded)  # type: ignore[attr-defined]
+    return method
+
+
+class KeptLease:
+    """A lease that is kept alive in the background: see `RegistryClient.lease`."""
+
+    def __init__(self, portal: Portal, twin: AsyncKeptLease) -> None:
+        self._portal = portal
+        self._twin = twin
+
+    @property
+    def id(self) -> str:
+        """The lease's id; it stays when the lease is granted anew."""
+        return self._twin.id
+
+    @property
+    def entity_ids(self) -> tuple[str, ...]:
+        """The ids of its entities, as it was granted or changed last."""
+        return self._twin.entity_ids
+
+    @property
+    def remaining(self) -> float:
+        """How many seconds it lasts for certain if the registry is not reached any more.
+
+        0 while it is known to have expired, until it is granted anew.
+        """
+        return self._twin.remaining
+
+    def attach(self, *entity_ids: str) -> None:
+        """Adds entities to it. Raises FailedPrecondition if one is not there."""
+        self._portal.call(partial(self._twin.attach, *entity_ids))
+
+    def detach(self, *entity_ids: str) -> None:
+        """Takes entities out of it."""
+        self._portal.call(partial(self._twin.detach, *entity_ids))
+
+    def report(self, health: HealthStatus.ValueType | Mapping[str, HealthStatus.ValueType]) -> None:
+        """Reports how all of its entities are, or each of some by its id."""
+        self._portal.call(partial(self._twin.report, health))
+
+
+def _kept(
+    twin: Callable[
+        Concatenate[AsyncRegistryClient, P], AbstractAsyncContextManager[AsyncKeptLease]
+    ],
+) -> Callable[Concatenate[RegistryClient, P], AbstractContextManager[KeptLease]]:
+    """The blocking form of a lease that is kept alive while a block runs."""
+
+    @wraps(twin)
+    @contextmanager
+    def method(
+        self: RegistryClient, /, *args: P.args, **kwargs: P.kwargs
+    ) -> Generator[KeptLease, None, None]:
+        # It may block, and call this client: so it has a thread of its own.
+        if (on_lost := kwargs.get("on_lost")) is not None:
+            kwargs["on_lost"] = partial(asyncio.to_thread, on_lost)  # type: ignore[arg-type]
+        manager = twin(self._twin, *args, **kwargs)
+        lease = self._portal.call(manager.__aenter__)
+        try:
+            yield KeptLease(self._portal, lease)
+        finally:
+            self._portal.call(partial(manager.__aexit__, None, None, None))
+
+    shown = inspect.signature(twin)
+    answer = "AbstractContextManager[KeptLease]"
+    method.__signature__ = shown.replace(return_annotation=answer)  # type: ignore[attr-defined]
     return method
 
 
@@ -177,11 +255,44 @@ class RegistryClient:
 
     search = _call(AsyncRegistryClient.search)
 
+    grant_lease = _call(AsyncRegistryClient.grant_lease)
+    get_lease = _call(AsyncRegistryClient.get_lease)
+    list_leases = _stream(AsyncRegistryClient.list_leases)
+    list_leases_page = _call(AsyncRegistryClient.list_leases_page)
+    renew_lease = _call(AsyncRegistryClient.renew_lease)
+    keep_alive = _stream(AsyncRegistryClient.keep_alive)
+    attach_to_lease = _call(AsyncRegistryClient.attach_to_lease)
+    revoke_lease = _call(AsyncRegistryClient.revoke_lease)
+    expire_held_leases = _call(AsyncRegistryClient.expire_held_leases)
+    lease = _kept(AsyncRegistryClient.lease)
+
+    register_plugin = _call(AsyncRegistryClient.register_plugin)
+    get_plugin = _call(AsyncRegistryClient.get_plugin)
+    list_plugins = _stream(AsyncRegistryClient.list_plugins)
+    update_plugin_status = _call(AsyncRegistryClient.update_plugin_status)
+    unregister_plugin = _call(AsyncRegistryClient.unregister_plugin)
+    get_plugin_statistics = _call(AsyncRegistryClient.get_plugin_statistics)
+    list_requirements = _stream(AsyncRegistryClient.list_requirements)
+    resolve_dependencies = _call(AsyncRegistryClient.resolve_dependencies)
+    plan_change = _call(AsyncRegistryClient.plan_change)
+    register_mesh_service = _call(AsyncRegistryClient.register_mesh_service)
+    list_mesh_services = _stream(AsyncRegistryClient.list_mesh_services)
+
+    list_features = _call(AsyncRegistryClient.list_features)
+    create_feature = _call(AsyncRegistryClient.create_feature)
+    classify = _call(AsyncRegistryClient.classify)
+    list_rules = _call(AsyncRegistryClient.list_rules)
+    create_rule = _call(AsyncRegistryClient.create_rule)
+    delete_rule = _call(AsyncRegistryClient.delete_rule)
+    reclassify = _call(AsyncRegistryClient.reclassify)
+
     watch = _stream(AsyncRegistryClient.watch)
     watch_graph = _stream(AsyncRegistryClient.watch_graph)
 
     get_statistics = _call(AsyncRegistryClient.get_statistics)
     compact = _call(AsyncRegistryClient.compact)
+    list_audit_entries = _stream(AsyncRegistryClient.list_audit_entries)
+    list_audit_entries_page = _call(AsyncRegistryClient.list_audit_entries_page)
     backup = _stream(AsyncRegistryClient.backup)
     save_backup = _call(AsyncRegistryClient.save_backup)
     check_health = _call(AsyncRegistryClient.check_health)

@@ -11,7 +11,10 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from ose.registry.v1.admin_service_pb2_grpc import AdminServiceStub
 from ose.registry.v1.entity_service_pb2_grpc import EntityServiceStub
+from ose.registry.v1.feature_service_pb2_grpc import FeatureServiceStub
 from ose.registry.v1.graph_service_pb2_grpc import GraphServiceStub
+from ose.registry.v1.lease_service_pb2_grpc import LeaseServiceStub
+from ose.registry.v1.plugin_service_pb2_grpc import PluginServiceStub
 from ose.registry.v1.registry_service_pb2_grpc import RegistryServiceStub
 from ose.registry.v1.relationship_service_pb2_grpc import RelationshipServiceStub
 from ose.registry.v1.search_service_pb2_grpc import SearchServiceStub
@@ -20,7 +23,10 @@ from ose.registry.v1.watch_service_pb2_grpc import WatchServiceStub
 if TYPE_CHECKING:
     from ose.registry.v1.admin_service_pb2_grpc import AdminServiceAsyncStub
     from ose.registry.v1.entity_service_pb2_grpc import EntityServiceAsyncStub
+    from ose.registry.v1.feature_service_pb2_grpc import FeatureServiceAsyncStub
     from ose.registry.v1.graph_service_pb2_grpc import GraphServiceAsyncStub
+    from ose.registry.v1.lease_service_pb2_grpc import LeaseServiceAsyncStub
+    from ose.registry.v1.plugin_service_pb2_grpc import PluginServiceAsyncStub
     from ose.registry.v1.registry_service_pb2_grpc import RegistryServiceAsyncStub
     from ose.registry.v1.relationship_service_pb2_grpc import RelationshipServiceAsyncStub
     from ose.registry.v1.search_service_pb2_grpc import SearchServiceAsyncStub
@@ -111,6 +117,21 @@ class Connection:
     def graph(self) -> GraphServiceAsyncStub:
         """The stub of GraphService."""
         return GraphServiceStub(self.channel)
+
+    @cached_property
+    def leases(self) -> LeaseServiceAsyncStub:
+        """The stub of LeaseService."""
+        return LeaseServiceStub(self.channel)
+
+    @cached_property
+    def features(self) -> FeatureServiceAsyncStub:
+        """The stub of FeatureService."""
+        return FeatureServiceStub(self.channel)
+
+    @cached_property
+    def plugins(self) -> PluginServiceAsyncStub:
+        """The stub of PluginService."""
+        return PluginServiceStub(self.channel)
 
     @cached_property
     def registry(self) -> RegistryServiceAsyncStub:

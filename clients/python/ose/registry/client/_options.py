@@ -7,9 +7,10 @@ stood in the signature.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypedDict
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -29,6 +30,29 @@ class ReadOptions(TypedDict, total=False):
     """Wait until this revision is reached."""
     stale_ok: bool
     """An answer of a little while ago will do."""
+
+
+class PluginListing(ReadOptions, total=False):
+    """Which plugins are listed; all of them, by name, if nothing is said. All must hold."""
+
+    feature: str
+    """The feature that they belong to, or `unclassified`."""
+    status: EntityStatus.ValueType | Iterable[EntityStatus.ValueType]
+    """One status, or any of several."""
+    name: str
+    """Their name; `*` stands for any letters, here and in what follows."""
+    event: str
+    """An event that they emit."""
+    command: str
+    """A command that they have."""
+    endpoint: str
+    """The path of an endpoint that they serve."""
+    filter: str
+    """A filter expression that must hold too."""
+    order_by: str
+    """`name`, `create_revision`, `revision` or `updated_at`, and ` desc` for the reverse."""
+    offset: int
+    """How many to pass over first."""
 
 
 class EntityListing(ReadOptions, total=False):
@@ -73,6 +97,23 @@ class RelationshipListing(ReadOptions, total=False):
     """A filter expression that must hold too."""
     offset: int
     """How many to pass over first."""
+
+
+class AuditListing(TypedDict, total=False):
+    """Which changes are listed; all that are held if nothing is said. All conditions must hold."""
+
+    resource_id: str
+    """The entity or relationship that was changed."""
+    actor: str
+    """Who changed it."""
+    method: str
+    """How: `UpdateEntity`, or `ose.registry.v1.EntityService/UpdateEntity`."""
+    start_time: datetime
+    """When, at the earliest; it has a time zone."""
+    end_time: datetime
+    """Before when; it has a time zone."""
+    min_revision: int
+    """Wait until this revision is reached."""
 
 
 class WalkOptions(TypedDict, total=False):
@@ -133,6 +174,13 @@ def timestamp(name: str, time: datetime) -> Timestamp:
     stamp = Timestamp()
     stamp.FromDatetime(time)
     return stamp
+
+
+def duration(length: float | timedelta) -> Duration:
+    """A length of time, in seconds if it is a number, as the field of a request."""
+    made = Duration()
+    made.FromTimedelta(length if isinstance(length, timedelta) else timedelta(seconds=length))
+    return made
 
 
 def mask(paths: FieldMask | Iterable[str] | None) -> FieldMask | None:

@@ -5,12 +5,29 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar
 
+from ose.registry.v1.admin_service_pb2 import ListAuditEntriesRequest
 from ose.registry.v1.entity_service_pb2 import ListEntitiesRequest, ListEntityRevisionsRequest
+from ose.registry.v1.lease_service_pb2 import ListLeasesRequest
+from ose.registry.v1.plugin_service_pb2 import (
+    ListMeshServicesRequest,
+    ListPluginsRequest,
+    ListRequirementsRequest,
+)
 from ose.registry.v1.relationship_service_pb2 import ListRelationshipsRequest
 
 MAX_PAGE = 1000
 
-Query = TypeVar("Query", ListEntitiesRequest, ListEntityRevisionsRequest, ListRelationshipsRequest)
+Query = TypeVar(
+    "Query",
+    ListEntitiesRequest,
+    ListEntityRevisionsRequest,
+    ListRelationshipsRequest,
+    ListAuditEntriesRequest,
+    ListLeasesRequest,
+    ListPluginsRequest,
+    ListMeshServicesRequest,
+    ListRequirementsRequest,
+)
 Item = TypeVar("Item")
 
 
@@ -45,7 +62,9 @@ async def every(
             return
         # The token has the position and the revision.
         request.page_token = page.next_page_token
+        if isinstance(request, ListAuditEntriesRequest | ListLeasesRequest):
+            continue
         request.at_revision = 0
         request.ClearField("at_time")
-        if not isinstance(request, ListEntityRevisionsRequest):
+        if not isinstance(request, ListEntityRevisionsRequest | ListRequirementsRequest):
             request.offset = 0

@@ -25,10 +25,11 @@ _sym_db = _symbol_database.Default()
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#ose/registry/v1/admin_service.proto\x12\x0fose.registry.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\".\n\x14GetStatisticsRequest\x12\x16\n\x08stale_ok\x18\x01 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xac\x07\n\x15GetStatisticsResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x1a\n\x12\x63ompacted_revision\x18\x02 \x01(\x03\x12\x16\n\x0etotal_entities\x18\x03 \x01(\x03\x12\x1b\n\x13total_relationships\x18\x04 \x01(\x03\x12T\n\x10\x65ntities_by_type\x18\x05 \x03(\x0b\x32:.ose.registry.v1.GetStatisticsResponse.EntitiesByTypeEntry\x12^\n\x15relationships_by_type\x18\x06 \x03(\x0b\x32?.ose.registry.v1.GetStatisticsResponse.RelationshipsByTypeEntry\x12X\n\x12\x65ntities_by_status\x18\x07 \x03(\x0b\x32<.ose.registry.v1.GetStatisticsResponse.EntitiesByStatusEntry\x12X\n\x12\x65ntities_by_health\x18\x08 \x03(\x0b\x32<.ose.registry.v1.GetStatisticsResponse.EntitiesByHealthEntry\x12\x15\n\rversions_held\x18\t \x01(\x03\x12\x14\n\x0crecord_bytes\x18\n \x01(\x03\x12\x13\n\x0bstore_bytes\x18\x0b \x01(\x03\x12\x10\n\x08watchers\x18\x0c \x01(\x05\x12\r\n\x05\x65poch\x18\r \x01(\t\x12.\n\nstarted_at\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0eserver_version\x18\x0f \x01(\t\x12\r\n\x05store\x18\x10 \x01(\t\x12\x11\n\twatch_lag\x18\x11 \x01(\x03\x12\x14\n\x0cmemory_bytes\x18\x12 \x01(\x03\x1a\x35\n\x13\x45ntitiesByTypeEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a:\n\x18RelationshipsByTypeEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x37\n\x15\x45ntitiesByStatusEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x37\n\x15\x45ntitiesByHealthEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\x82\x01\n\x0e\x43ompactRequest\x12\x12\n\x08revision\x18\x01 \x01(\x03H\x00\x12(\n\x03\x61ge\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x12*\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x42\x06\n\x04keep\"?\n\x0f\x43ompactResponse\x12\x1a\n\x12\x63ompacted_revision\x18\x01 \x01(\x03\x12\x10\n\x08revision\x18\x02 \x01(\x03\"\x0f\n\rBackupRequest\"0\n\x0e\x42\x61\x63kupResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x10\n\x08revision\x18\x02 \x01(\x03\x32\xec\x02\n\x0c\x41\x64minService\x12\x80\x01\n\rGetStatistics\x12%.ose.registry.v1.GetStatisticsRequest\x1a&.ose.registry.v1.GetStatisticsResponse\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/api/v1/admin/statistics\x12n\n\x07\x43ompact\x12\x1f.ose.registry.v1.CompactRequest\x1a .ose.registry.v1.CompactResponse\" \x82\xd3\xe4\x93\x02\x1a\"\x15/api/v1/admin:compact:\x01*\x12i\n\x06\x42\x61\x63kup\x12\x1e.ose.registry.v1.BackupRequest\x1a\x1f.ose.registry.v1.BackupResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/api/v1/admin:backup0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#ose/registry/v1/admin_service.proto\x12\x0fose.registry.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\".\n\x14GetStatisticsRequest\x12\x16\n\x08stale_ok\x18\x01 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xd1\x07\n\x15GetStatisticsResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x1a\n\x12\x63ompacted_revision\x18\x02 \x01(\x03\x12\x16\n\x0etotal_entities\x18\x03 \x01(\x03\x12\x1b\n\x13total_relationships\x18\x04 \x01(\x03\x12T\n\x10\x65ntities_by_type\x18\x05 \x03(\x0b\x32:.ose.registry.v1.GetStatisticsResponse.EntitiesByTypeEntry\x12^\n\x15relationships_by_type\x18\x06 \x03(\x0b\x32?.ose.registry.v1.GetStatisticsResponse.RelationshipsByTypeEntry\x12X\n\x12\x65ntities_by_status\x18\x07 \x03(\x0b\x32<.ose.registry.v1.GetStatisticsResponse.EntitiesByStatusEntry\x12X\n\x12\x65ntities_by_health\x18\x08 \x03(\x0b\x32<.ose.registry.v1.GetStatisticsResponse.EntitiesByHealthEntry\x12\x15\n\rversions_held\x18\t \x01(\x03\x12\x14\n\x0crecord_bytes\x18\n \x01(\x03\x12\x13\n\x0bstore_bytes\x18\x0b \x01(\x03\x12\x10\n\x08watchers\x18\x0c \x01(\x05\x12\r\n\x05\x65poch\x18\r \x01(\t\x12.\n\nstarted_at\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0eserver_version\x18\x0f \x01(\t\x12\r\n\x05store\x18\x10 \x01(\t\x12\x11\n\twatch_lag\x18\x11 \x01(\x03\x12\x14\n\x0cmemory_bytes\x18\x12 \x01(\x03\x12\x0e\n\x06leases\x18\x13 \x01(\x05\x12\x13\n\x0bheld_leases\x18\x14 \x01(\x05\x1a\x35\n\x13\x45ntitiesByTypeEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a:\n\x18RelationshipsByTypeEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x37\n\x15\x45ntitiesByStatusEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x37\n\x15\x45ntitiesByHealthEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\x82\x01\n\x0e\x43ompactRequest\x12\x12\n\x08revision\x18\x01 \x01(\x03H\x00\x12(\n\x03\x61ge\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x12*\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x42\x06\n\x04keep\"?\n\x0f\x43ompactResponse\x12\x1a\n\x12\x63ompacted_revision\x18\x01 \x01(\x03\x12\x10\n\x08revision\x18\x02 \x01(\x03\"\x0f\n\rBackupRequest\"0\n\x0e\x42\x61\x63kupResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x10\n\x08revision\x18\x02 \x01(\x03\"\x94\x02\n\x17ListAuditEntriesRequest\x12\x19\n\x0bresource_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05\x61\x63tor\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06method\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x34\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x32\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x13\n\x05limit\x18\x06 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1a\n\x0cmin_revision\x18\x08 \x01(\x03\x42\x04\xe2\x41\x01\x01\"s\n\x18ListAuditEntriesResponse\x12,\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1b.ose.registry.v1.AuditEntry\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"\xc5\x02\n\nAuditEntry\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\x12\x0e\n\x06method\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x06 \x01(\t\x12\x0c\n\x04kind\x18\x07 \x01(\t\x12\x13\n\x0bresource_id\x18\x08 \x01(\t\x12\x16\n\x0e\x63hanged_fields\x18\t \x03(\t\x12\'\n\x06\x62\x65\x66ore\x18\n \x01(\x0b\x32\x17.google.protobuf.Struct\x12&\n\x05\x61\x66ter\x18\x0b \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x15\n\rresource_type\x18\x0c \x01(\t\x12\x15\n\rresource_name\x18\r \x01(\t2\xfc\x03\n\x0c\x41\x64minService\x12\x80\x01\n\rGetStatistics\x12%.ose.registry.v1.GetStatisticsRequest\x1a&.ose.registry.v1.GetStatisticsResponse\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/api/v1/admin/statistics\x12n\n\x07\x43ompact\x12\x1f.ose.registry.v1.CompactRequest\x1a .ose.registry.v1.CompactResponse\" \x82\xd3\xe4\x93\x02\x1a\"\x15/api/v1/admin:compact:\x01*\x12i\n\x06\x42\x61\x63kup\x12\x1e.ose.registry.v1.BackupRequest\x1a\x1f.ose.registry.v1.BackupResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/api/v1/admin:backup0\x01\x12\x8d\x01\n\x10ListAuditEntries\x12(.ose.registry.v1.ListAuditEntriesRequest\x1a).ose.registry.v1.ListAuditEntriesResponse\"$\x82\xd3\xe4\x93\x02\x1e\x12\x13/api/v1/admin/auditb\x07\x65ntriesb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,32 +46,56 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSTATISTICSRESPONSE_ENTITIESBYSTATUSENTRY']._serialized_options = b'8\001'
   _globals['_GETSTATISTICSRESPONSE_ENTITIESBYHEALTHENTRY']._loaded_options = None
   _globals['_GETSTATISTICSRESPONSE_ENTITIESBYHEALTHENTRY']._serialized_options = b'8\001'
+  _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['resource_id']._loaded_options = None
+  _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['resource_id']._serialized_options = b'\342A\001\001'
+  _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['actor']._loaded_options = None
+  _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['actor']._serialized_options = b'\342A\001\001'
+  _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['method']._loaded_options = None
+  _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['method']._serialized_options = b'\342A\001\001'
+  _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['start_time']._loaded_options = None
+  _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['start_time']._serialized_options = b'\342A\001\001'
+  _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['end_time']._loaded_options = None
+  _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['end_time']._serialized_options = b'\342A\001\001'
+  _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['limit']._loaded_options = None
+  _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['limit']._serialized_options = b'\342A\001\001'
+  _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
+  _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['min_revision']._loaded_options = None
+  _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['min_revision']._serialized_options = b'\342A\001\001'
   _globals['_ADMINSERVICE'].methods_by_name['GetStatistics']._loaded_options = None
   _globals['_ADMINSERVICE'].methods_by_name['GetStatistics']._serialized_options = b'\202\323\344\223\002\032\022\030/api/v1/admin/statistics'
   _globals['_ADMINSERVICE'].methods_by_name['Compact']._loaded_options = None
   _globals['_ADMINSERVICE'].methods_by_name['Compact']._serialized_options = b'\202\323\344\223\002\032\"\025/api/v1/admin:compact:\001*'
   _globals['_ADMINSERVICE'].methods_by_name['Backup']._loaded_options = None
   _globals['_ADMINSERVICE'].methods_by_name['Backup']._serialized_options = b'\202\323\344\223\002\026\022\024/api/v1/admin:backup'
-  _globals['_GETSTATISTICSREQUEST']._serialized_start=184
-  _globals['_GETSTATISTICSREQUEST']._serialized_end=230
-  _globals['_GETSTATISTICSRESPONSE']._serialized_start=233
-  _globals['_GETSTATISTICSRESPONSE']._serialized_end=1173
-  _globals['_GETSTATISTICSRESPONSE_ENTITIESBYTYPEENTRY']._serialized_start=946
-  _globals['_GETSTATISTICSRESPONSE_ENTITIESBYTYPEENTRY']._serialized_end=999
-  _globals['_GETSTATISTICSRESPONSE_RELATIONSHIPSBYTYPEENTRY']._serialized_start=1001
-  _globals['_GETSTATISTICSRESPONSE_RELATIONSHIPSBYTYPEENTRY']._serialized_end=1059
-  _globals['_GETSTATISTICSRESPONSE_ENTITIESBYSTATUSENTRY']._serialized_start=1061
-  _globals['_GETSTATISTICSRESPONSE_ENTITIESBYSTATUSENTRY']._serialized_end=1116
-  _globals['_GETSTATISTICSRESPONSE_ENTITIESBYHEALTHENTRY']._serialized_start=1118
-  _globals['_GETSTATISTICSRESPONSE_ENTITIESBYHEALTHENTRY']._serialized_end=1173
-  _globals['_COMPACTREQUEST']._serialized_start=1176
-  _globals['_COMPACTREQUEST']._serialized_end=1306
-  _globals['_COMPACTRESPONSE']._serialized_start=1308
-  _globals['_COMPACTRESPONSE']._serialized_end=1371
-  _globals['_BACKUPREQUEST']._serialized_start=1373
-  _globals['_BACKUPREQUEST']._serialized_end=1388
-  _globals['_BACKUPRESPONSE']._serialized_start=1390
-  _globals['_BACKUPRESPONSE']._serialized_end=1438
-  _globals['_ADMINSERVICE']._serialized_start=1441
-  _globals['_ADMINSERVICE']._serialized_end=1805
+  _globals['_ADMINSERVICE'].methods_by_name['ListAuditEntries']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['ListAuditEntries']._serialized_options = b'\202\323\344\223\002\036\022\023/api/v1/admin/auditb\007entries'
+  _globals['_GETSTATISTICSREQUEST']._serialized_start=214
+  _globals['_GETSTATISTICSREQUEST']._serialized_end=260
+  _globals['_GETSTATISTICSRESPONSE']._serialized_start=263
+  _globals['_GETSTATISTICSRESPONSE']._serialized_end=1240
+  _globals['_GETSTATISTICSRESPONSE_ENTITIESBYTYPEENTRY']._serialized_start=1013
+  _globals['_GETSTATISTICSRESPONSE_ENTITIESBYTYPEENTRY']._serialized_end=1066
+  _globals['_GETSTATISTICSRESPONSE_RELATIONSHIPSBYTYPEENTRY']._serialized_start=1068
+  _globals['_GETSTATISTICSRESPONSE_RELATIONSHIPSBYTYPEENTRY']._serialized_end=1126
+  _globals['_GETSTATISTICSRESPONSE_ENTITIESBYSTATUSENTRY']._serialized_start=1128
+  _globals['_GETSTATISTICSRESPONSE_ENTITIESBYSTATUSENTRY']._serialized_end=1183
+  _globals['_GETSTATISTICSRESPONSE_ENTITIESBYHEALTHENTRY']._serialized_start=1185
+  _globals['_GETSTATISTICSRESPONSE_ENTITIESBYHEALTHENTRY']._serialized_end=1240
+  _globals['_COMPACTREQUEST']._serialized_start=1243
+  _globals['_COMPACTREQUEST']._serialized_end=1373
+  _globals['_COMPACTRESPONSE']._serialized_start=1375
+  _globals['_COMPACTRESPONSE']._serialized_end=1438
+  _globals['_BACKUPREQUEST']._serialized_start=1440
+  _globals['_BACKUPREQUEST']._serialized_end=1455
+  _globals['_BACKUPRESPONSE']._serialized_start=1457
+  _globals['_BACKUPRESPONSE']._serialized_end=1505
+  _globals['_LISTAUDITENTRIESREQUEST']._serialized_start=1508
+  _globals['_LISTAUDITENTRIESREQUEST']._serialized_end=1784
+  _globals['_LISTAUDITENTRIESRESPONSE']._serialized_start=1786
+  _globals['_LISTAUDITENTRIESRESPONSE']._serialized_end=1901
+  _globals['_AUDITENTRY']._serialized_start=1904
+  _globals['_AUDITENTRY']._serialized_end=2229
+  _globals['_ADMINSERVICE']._serialized_start=2232
+  _globals['_ADMINSERVICE']._serialized_end=2740
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 import builtins as _builtins
@@ -146,6 +147,8 @@ class GetStatisticsResponse(_message.Message):
     STORE_FIELD_NUMBER: _builtins.int
     WATCH_LAG_FIELD_NUMBER: _builtins.int
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    LEASES_FIELD_NUMBER: _builtins.int
+    HELD_LEASES_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """The current revision."""
     compacted_revision: _builtins.int
@@ -172,6 +175,10 @@ class GetStatisticsResponse(_message.Message):
     """How many revisions the slowest Watch stream is behind."""
     memory_bytes: _builtins.int
     """How many bytes of memory the server takes."""
+    leases: _builtins.int
+    """How many leases there are."""
+    held_leases: _builtins.int
+    """How many of them are overdue and held back: see LeaseService."""
     @_builtins.property
     def entities_by_type(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """How many entities of each type there are."""
@@ -213,10 +220,12 @@ class GetStatisticsResponse(_message.Message):
         store: _builtins.str = ...,
         watch_lag: _builtins.int = ...,
         memory_bytes: _builtins.int = ...,
+        leases: _builtins.int = ...,
+        held_leases: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compacted_revision", b"compacted_revision", "entities_by_health", b"entities_by_health", "entities_by_status", b"entities_by_status", "entities_by_type", b"entities_by_type", "epoch", b"epoch", "memory_bytes", b"memory_bytes", "record_bytes", b"record_bytes", "relationships_by_type", b"relationships_by_type", "revision", b"revision", "server_version", b"server_version", "started_at", b"started_at", "store", b"store", "store_bytes", b"store_bytes", "total_entities", b"total_entities", "total_relationships", b"total_relationships", "versions_held", b"versions_held", "watch_lag", b"watch_lag", "watchers", b"watchers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compacted_revision", b"compacted_revision", "entities_by_health", b"entities_by_health", "entities_by_status", b"entities_by_status", "entities_by_type", b"entities_by_type", "epoch", b"epoch", "held_leases", b"held_leases", "leases", b"leases", "memory_bytes", b"memory_bytes", "record_bytes", b"record_bytes", "relationships_by_type", b"relationships_by_type", "revision", b"revision", "server_version", b"server_version", "started_at", b"started_at", "store", b"store", "store_bytes", b"store_bytes", "total_entities", b"total_entities", "total_relationships", b"total_relationships", "versions_held", b"versions_held", "watch_lag", b"watch_lag", "watchers", b"watchers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -326,3 +335,177 @@ class BackupResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BackupResponse: _TypeAlias = BackupResponse  # noqa: Y015
+
+@_typing.final
+class ListAuditEntriesRequest(_message.Message):
+    """The request of ListAuditEntries. All conditions must hold. At most 50,000 changes are looked at for a
+    page, so pages of rare entries may be short, or empty.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESOURCE_ID_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    MIN_REVISION_FIELD_NUMBER: _builtins.int
+    resource_id: _builtins.str
+    """Optional. Changes of the entity or relationship of this id only."""
+    actor: _builtins.str
+    """Optional. Changes by this actor only."""
+    method: _builtins.str
+    """Optional. Changes by this method only, such as `UpdatePluginStatus`; with its service, as in
+    `ose.registry.v1.PluginService/UpdatePluginStatus`, of that one only.
+    """
+    limit: _builtins.int
+    """Optional. How many at most: 1 to 1,000, 100 when it is left out. A page may be shorter, and is the
+    last one only when it has no `next_page_token`.
+    """
+    page_token: _builtins.str
+    """Optional. The `next_page_token` of the page before, with the same conditions."""
+    min_revision: _builtins.int
+    """Optional. Wait until this revision is reached; DEADLINE_EXCEEDED if it is not in time."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Optional. Changes at or after this time only."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Optional. Changes before this time only."""
+
+    def __init__(
+        self,
+        *,
+        resource_id: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        method: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        limit: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        min_revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "end_time", b"end_time", "limit", b"limit", "method", b"method", "min_revision", b"min_revision", "page_token", b"page_token", "resource_id", b"resource_id", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAuditEntriesRequest: _TypeAlias = ListAuditEntriesRequest  # noqa: Y015
+
+@_typing.final
+class ListAuditEntriesResponse(_message.Message):
+    """A page of the audit log."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """The revision that the listing began at."""
+    next_page_token: _builtins.str
+    """Asks for the next page; empty on the last one."""
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditEntry]:
+        """The entries, the newest first."""
+
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[Global___AuditEntry] | None = ...,
+        revision: _builtins.int = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "next_page_token", b"next_page_token", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAuditEntriesResponse: _TypeAlias = ListAuditEntriesResponse  # noqa: Y015
+
+@_typing.final
+class AuditEntry(_message.Message):
+    """One change of one resource."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    RESOURCE_ID_FIELD_NUMBER: _builtins.int
+    CHANGED_FIELDS_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    RESOURCE_TYPE_FIELD_NUMBER: _builtins.int
+    RESOURCE_NAME_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """The revision of the change."""
+    actor: _builtins.str
+    """Who did it, as far as that is known."""
+    method: _builtins.str
+    """The method that did it, such as `UpdatePluginStatus`."""
+    request_id: _builtins.str
+    """The id of the request that did it."""
+    action: _builtins.str
+    """`create`, `update` or `delete`."""
+    kind: _builtins.str
+    """`entity` or `relationship`; `compaction` when the past was forgotten."""
+    resource_id: _builtins.str
+    """The id of the resource."""
+    resource_type: _builtins.str
+    """The type of the resource: `plugin`, `depends_on`; empty of a compaction."""
+    resource_name: _builtins.str
+    """The name of an entity, with its version if it has one: `my-plugin@1.0.0`. Of a relationship, its
+    ends: `my-plugin->my-database`.
+    """
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When it was committed."""
+
+    @_builtins.property
+    def changed_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The fields that an update changed, as a mask names them: `status`, `metadata.owner`. At most 100."""
+
+    @_builtins.property
+    def before(self) -> _struct_pb2.Struct:
+        """What those fields were, in the form of the API's JSON; of a deletion, the resource as it was."""
+
+    @_builtins.property
+    def after(self) -> _struct_pb2.Struct:
+        """What those fields became; of a creation, the resource as it was then. A field that only one of
+        the two has was added or removed.
+        """
+
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        actor: _builtins.str = ...,
+        method: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        action: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        resource_id: _builtins.str = ...,
+        changed_fields: _abc.Iterable[_builtins.str] | None = ...,
+        before: _struct_pb2.Struct | None = ...,
+        after: _struct_pb2.Struct | None = ...,
+        resource_type: _builtins.str = ...,
+        resource_name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "actor", b"actor", "after", b"after", "before", b"before", "changed_fields", b"changed_fields", "kind", b"kind", "method", b"method", "request_id", b"request_id", "resource_id", b"resource_id", "resource_name", b"resource_name", "resource_type", b"resource_type", "revision", b"revision", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuditEntry: _TypeAlias = AuditEntry  # noqa: Y015

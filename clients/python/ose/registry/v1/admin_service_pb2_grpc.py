@@ -50,6 +50,11 @@ class AdminServiceStub:
                 request_serializer=ose_dot_registry_dot_v1_dot_admin__service__pb2.BackupRequest.SerializeToString,
                 response_deserializer=ose_dot_registry_dot_v1_dot_admin__service__pb2.BackupResponse.FromString,
                 _registered_method=True)
+        self.ListAuditEntries = channel.unary_unary(
+                '/ose.registry.v1.AdminService/ListAuditEntries',
+                request_serializer=ose_dot_registry_dot_v1_dot_admin__service__pb2.ListAuditEntriesRequest.SerializeToString,
+                response_deserializer=ose_dot_registry_dot_v1_dot_admin__service__pb2.ListAuditEntriesResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -79,6 +84,13 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAuditEntries(self, request, context):
+        """Lists who changed what, the newest first, as far back as the past is held.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -96,6 +108,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.Backup,
                     request_deserializer=ose_dot_registry_dot_v1_dot_admin__service__pb2.BackupRequest.FromString,
                     response_serializer=ose_dot_registry_dot_v1_dot_admin__service__pb2.BackupResponse.SerializeToString,
+            ),
+            'ListAuditEntries': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAuditEntries,
+                    request_deserializer=ose_dot_registry_dot_v1_dot_admin__service__pb2.ListAuditEntriesRequest.FromString,
+                    response_serializer=ose_dot_registry_dot_v1_dot_admin__service__pb2.ListAuditEntriesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -180,6 +197,33 @@ class AdminService:
             '/ose.registry.v1.AdminService/Backup',
             ose_dot_registry_dot_v1_dot_admin__service__pb2.BackupRequest.SerializeToString,
             ose_dot_registry_dot_v1_dot_admin__service__pb2.BackupResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAuditEntries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ose.registry.v1.AdminService/ListAuditEntries',
+            ose_dot_registry_dot_v1_dot_admin__service__pb2.ListAuditEntriesRequest.SerializeToString,
+            ose_dot_registry_dot_v1_dot_admin__service__pb2.ListAuditEntriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

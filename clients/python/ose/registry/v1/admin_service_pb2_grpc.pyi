@@ -43,6 +43,8 @@ class AdminServiceStub:
     """Sends everything that the registry holds, the past that is held included, as one file that is of
     one revision and carries its own checksum. `nexus-registry restore` makes a new registry of it.
     """
+    ListAuditEntries: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListAuditEntriesRequest, _admin_service_pb2.ListAuditEntriesResponse]
+    """Lists who changed what, the newest first, as far back as the past is held."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -59,6 +61,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Sends everything that the registry holds, the past that is held included, as one file that is of
     one revision and carries its own checksum. `nexus-registry restore` makes a new registry of it.
     """
+    ListAuditEntries: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListAuditEntriesRequest, _admin_service_pb2.ListAuditEntriesResponse]  # type: ignore[assignment]
+    """Lists who changed what, the newest first, as far back as the past is held."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """Looks after a registry."""
@@ -90,5 +94,13 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         """Sends everything that the registry holds, the past that is held included, as one file that is of
         one revision and carries its own checksum. `nexus-registry restore` makes a new registry of it.
         """
+
+    @_abc_1.abstractmethod
+    def ListAuditEntries(
+        self,
+        request: _admin_service_pb2.ListAuditEntriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.ListAuditEntriesResponse, _abc.Awaitable[_admin_service_pb2.ListAuditEntriesResponse]]:
+        """Lists who changed what, the newest first, as far back as the past is held."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -224,6 +224,44 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         {"reason": "STORE_LOST", "domain": "registry.ose", "metadata": {}}
     """
+    ERROR_REASON_MANIFEST_DIFFERS: _ErrorReason.ValueType  # 34
+    """Another manifest is registered under this name and version. Code ALREADY_EXISTS: set `replace`, or
+    give it another version.
+
+        {"reason": "MANIFEST_DIFFERS", "domain": "registry.ose",
+         "metadata": {"id": "0198...", "name": "my-plugin", "version": "1.0.0"}}
+    """
+    ERROR_REASON_ILLEGAL_TRANSITION: _ErrorReason.ValueType  # 35
+    """A plugin cannot go from its status to that one. Code FAILED_PRECONDITION.
+
+        {"reason": "ILLEGAL_TRANSITION", "domain": "registry.ose",
+         "metadata": {"id": "0198...", "from": "registered", "to": "deprecated",
+                      "allowed": "active, disabled, error, pending"}}
+    """
+    ERROR_REASON_STILL_REQUIRED: _ErrorReason.ValueType  # 36
+    """Other plugins need this one, and nothing else will do for them. Code FAILED_PRECONDITION: set
+    `force`, or unregister them first. At most ten are named.
+
+        {"reason": "STILL_REQUIRED", "domain": "registry.ose",
+         "metadata": {"id": "0198...", "count": "2", "dependents": "shop@1.0.0, cart@2.1.0"}}
+    """
+    ERROR_REASON_RESOLUTION_TOO_LARGE: _ErrorReason.ValueType  # 37
+    """The dependencies are too many, or too entangled, to be resolved. Code RESOURCE_EXHAUSTED.
+
+        {"reason": "RESOLUTION_TOO_LARGE", "domain": "registry.ose",
+         "metadata": {"limit": "max_rounds", "maximum": "20000"}}
+    """
+    ERROR_REASON_BUILT_IN: _ErrorReason.ValueType  # 38
+    """What comes with the server cannot be changed. Code FAILED_PRECONDITION.
+
+        {"reason": "BUILT_IN", "domain": "registry.ose", "metadata": {"id": "ai-ml-words"}}
+    """
+    ERROR_REASON_CHANGE_TOO_LARGE: _ErrorReason.ValueType  # 39
+    """One revision would change more than may be changed at once. Code FAILED_PRECONDITION: set
+    `allow_large`.
+
+        {"reason": "CHANGE_TOO_LARGE", "domain": "registry.ose", "metadata": {"maximum": "10000"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call was refused. Every error carries a `google.rpc.ErrorInfo` whose `domain` is
@@ -432,5 +470,43 @@ ERROR_REASON_STORE_LOST: ErrorReason.ValueType  # 33
 written, and the server ends. Code UNAVAILABLE: retry when it is there again.
 
     {"reason": "STORE_LOST", "domain": "registry.ose", "metadata": {}}
+"""
+ERROR_REASON_MANIFEST_DIFFERS: ErrorReason.ValueType  # 34
+"""Another manifest is registered under this name and version. Code ALREADY_EXISTS: set `replace`, or
+give it another version.
+
+    {"reason": "MANIFEST_DIFFERS", "domain": "registry.ose",
+     "metadata": {"id": "0198...", "name": "my-plugin", "version": "1.0.0"}}
+"""
+ERROR_REASON_ILLEGAL_TRANSITION: ErrorReason.ValueType  # 35
+"""A plugin cannot go from its status to that one. Code FAILED_PRECONDITION.
+
+    {"reason": "ILLEGAL_TRANSITION", "domain": "registry.ose",
+     "metadata": {"id": "0198...", "from": "registered", "to": "deprecated",
+                  "allowed": "active, disabled, error, pending"}}
+"""
+ERROR_REASON_STILL_REQUIRED: ErrorReason.ValueType  # 36
+"""Other plugins need this one, and nothing else will do for them. Code FAILED_PRECONDITION: set
+`force`, or unregister them first. At most ten are named.
+
+    {"reason": "STILL_REQUIRED", "domain": "registry.ose",
+     "metadata": {"id": "0198...", "count": "2", "dependents": "shop@1.0.0, cart@2.1.0"}}
+"""
+ERROR_REASON_RESOLUTION_TOO_LARGE: ErrorReason.ValueType  # 37
+"""The dependencies are too many, or too entangled, to be resolved. Code RESOURCE_EXHAUSTED.
+
+    {"reason": "RESOLUTION_TOO_LARGE", "domain": "registry.ose",
+     "metadata": {"limit": "max_rounds", "maximum": "20000"}}
+"""
+ERROR_REASON_BUILT_IN: ErrorReason.ValueType  # 38
+"""What comes with the server cannot be changed. Code FAILED_PRECONDITION.
+
+    {"reason": "BUILT_IN", "domain": "registry.ose", "metadata": {"id": "ai-ml-words"}}
+"""
+ERROR_REASON_CHANGE_TOO_LARGE: ErrorReason.ValueType  # 39
+"""One revision would change more than may be changed at once. Code FAILED_PRECONDITION: set
+`allow_large`.
+
+    {"reason": "CHANGE_TOO_LARGE", "domain": "registry.ose", "metadata": {"maximum": "10000"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -91,7 +91,9 @@ class SearchEntitiesResponse(_message.Message):
     revision: _builtins.int
     """The revision that the answer is of."""
     has_more: _builtins.bool
-    """Whether there are more behind these: ask again with a larger `offset`."""
+    """Whether there are more behind these: ask again with a larger `offset`. Also set when the search
+    ended after looking at 200,000 entities that have the words; then a narrower question finds more.
+    """
     @_builtins.property
     def entities(self) -> _containers.RepeatedCompositeFieldContainer[_entity_pb2.Entity]:
         """The entities, the best first."""

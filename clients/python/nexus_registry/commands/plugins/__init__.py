@@ -1,0 +1,1 @@
+"""The commands of `nexus-plugin-manager`."""

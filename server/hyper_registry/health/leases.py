@@ -1,0 +1,265 @@
+"""The leases that are alive: renewed in memory, expired through the log.
+
+A renewal changes nothing that is stored, so that ten thousand of them cost next to nothing; what
+became of a lease is in the log. One process keeps a store, so it knows of every renewal; after a
+start it knows of none, and every lease has its whole time again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import structlog
+
+from hyper_registry.health.clock import LeaseTime
+from hyper_registry.health.lease import LEASE, Ending, Lease, lease_of
+from hyper_registry.model.errors import EntityNotFound, RegistryError
+from hyper_registry.registry.committer import Committer
+from hyper_registry.registry.mutations import Composed, Decision, WriteRequest
+from hyper_registry.watch import keeping
+from hyper_registry.watch.keeping import Keeper
+from ose.registry.v1.entity_pb2 import Entity
+
+METHOD, ACTOR = "ExpireLease", "registry"
+"""What the audit log calls an expiry, and who did it."""
+
+_TICK_SECONDS = 0.25
+_WINDOW_SECONDS = 60.0
+_MOST_AT_ONCE = 500
+
+_log = structlog.get_logger(__name__)
+
+
+class Registry(keeping.Registry, Protocol):
+    """What is needed of a registry."""
+
+    @property
+    def committer(self) -> Committer:
+        """The one writer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """When overdue leases are held back.
+
+    That is when those, and the ones that expired within a minute, are more than `share` of all, and
+    more than `least`.
+    """
+
+    share: float = 0.15
+    least: int = 10
+
+
+class Renewal(NamedTuple):
+    """What became of some leases that were to be renewed."""
+
+    renewed: list[str]
+    missing: list[str]
+
+
+@dataclass(slots=True)
+class _Live:
+    lease: Lease
+    number: int
+    deadline: float
+    ending: asyncio.Future[None] | None = None
+
+
+class Leases(Keeper):
+    """The leases of one registry."""
+
+    types = (LEASE,)
+
+    def __init__(
+        self,
+        registry: Registry,
+        holding: Holding | None = None,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(registry)
+        self._committer = registry.committer
+        self._holding = holding or Holding()
+        self._time = LeaseTime(steady)
+        self._live: dict[str, _Live] = {}
+        self._by_entity: dict[str, set[str]] = {}
+        # When to look at which lease: one that is not overdue is in it once, no later than at its
+        # deadline.
+        self._queue: list[tuple[float, int, str]] = []
+        self._numbers = 0
+        self._overdue: dict[str, None] = {}
+        self._expired: deque[float] = deque()
+        self._expirer: asyncio.Task[None] | None = None
+        self.is_holding = False
+
+    def start(self) -> None:
+        """Begins to follow the log, and to let leases expire."""
+        super().start()
+        self._expirer = asyncio.create_task(self._expire(), name="lease-expirer")
+
+    async def aclose(self) -> None:
+        """Ends; nothing expires any more."""
+        if self._expirer is not None:
+            self._expirer.cancel()
+            await asyncio.gather(self._expirer, return_exceptions=True)
+        await super().aclose()
+
+    # Asking
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    @property
+    def held(self) -> int:
+        """How many leases are overdue and held back."""
+        return len(self._overdue) if self.is_holding else 0
+
+    def is_held(self, lease_id: str) -> bool:
+        """Whether a lease is overdue and held back."""
+        return self.is_holding and lease_id in self._overdue
+
+    def remaining(self, lease_id: str) -> float:
+        """How many seconds a lease lasts, unless it is renewed; 0 if it is overdue or unknown."""
+        live = self._live.get(lease_id)
+        return 0.0 if live is None else max(0.0, live.deadline - self._time.now())
+
+    def of_entity(self, entity_id: str) -> frozenset[str]:
+        """The ids of the leases that hold an entity."""
+        return frozenset(self._by_entity.get(entity_id, ()))
+
+    # Renewing
+
+    async def renew(self, ids: Iterable[str]) -> Renewal:
+        """Begins the time of some leases anew, and answers which of them are there."""
+        found = Renewal([], [])
+        for lease_id in ids:
+            live = self._live.get(lease_id)
+            if live is not None and live.ending is not None:
+                # It is being decided whether it has expired.
+                await asyncio.shield(live.ending)
+                live = self._live.get(lease_id)
+            if live is None:
+                found.missing.append(lease_id)
+                continue
+            live.deadline = self._time.now() + live.lease.ttl
+            if lease_id in self._overdue:
+                del self._overdue[lease_id]
+                self._await(live)
+            found.renewed.append(lease_id)
+        return found
+
+    async def release(self) -> int:
+        """Lets those expire that are held; answers how many they were."""
+        if not self.is_holding:
+            return 0
+        held = [*self._overdue]
+        await self._end_all(held)
+        # Somebody has seen that they are gone, so they say nothing of those who come after them.
+        self._expired.clear()
+        return len(held)
+
+    # Following
+
+    def _forget(self) -> None:
+        self._live = {}
+        self._by_entity = {}
+        self._queue = []
+        self._overdue = {}
+
+    def _take(self, record: bytes) -> None:
+        lease = lease_of(Entity.FromString(record))
+        if lease is None:
+            return
+        self._numbers += 1
+        # Whoever changes a lease is alive, so its time begins anew.
+        live = _Live(lease, self._numbers, self._time.now() + lease.ttl)
+        self._live[lease.id] = live
+        self._await(live)
+        for entity_id in lease.entity_ids:
+            self._by_entity.setdefault(entity_id, set()).add(lease.id)
+
+    def _drop(self, type_: str, entity_id: str) -> None:
+        live = self._live.pop(entity_id, None)
+        self._overdue.pop(entity_id, None)
+        if live is None:
+            return
+        for held in live.lease.entity_ids:
+            leases = self._by_entity[held]
+            leases.discard(entity_id)
+            if not leases:
+                del self._by_entity[held]
+
+    # Expiring
+
+    async def _expire(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK_SECONDS)
+            try:
+                await self.tick()
+            except Exception:  # noqa: BLE001 - the next tick may do better
+                _log.exception("leases_not_expired")
+
+    async def tick(self) -> None:
+        """Lets what is overdue expire, unless it is too much at once."""
+        now = self._time.now()
+        while self._queue and self._queue[0][0] <= now:
+            _, number, lease_id = heapq.heappop(self._queue)
+            live = self._live.get(lease_id)
+            if live is None or live.number != number:
+                continue
+            if live.deadline > now:
+                self._await(live)
+            else:
+                self._overdue[lease_id] = None
+        while self._expired and self._expired[0] < now - _WINDOW_SECONDS:
+            self._expired.popleft()
+        self._hold_or_not()
+        if not self.is_holding:
+            await self._end_all([*self._overdue])
+
+    def _hold_or_not(self) -> None:
+        going = len(self._overdue) + len(self._expired)
+        everyone = len(self._live) + len(self._expired)
+        most = max(self._holding.least, self._holding.share * everyone)
+        holds = bool(self._overdue) and going > most
+        if holds != self.is_holding:
+            event = "leases_held" if holds else "leases_no_longer_held"
+            _log.warning(event, overdue=len(self._overdue), leases=len(self._live))
+        self.is_holding = holds
+
+    def _await(self, live: _Live) -> None:
+        heapq.heappush(self._queue, (live.deadline, live.number, live.lease.id))
+
+    async def _end_all(self, ids: Sequence[str]) -> None:
+        for start in range(0, len(ids), _MOST_AT_ONCE):
+            self._time.now()
+            await asyncio.gather(*map(self._end_one, ids[start : start + _MOST_AT_ONCE]))
+
+    async def _end_one(self, lease_id: str) -> None:
+        live = self._live.get(lease_id)
+        if live is None or live.ending is not None:
+            return
+        live.ending = asyncio.get_running_loop().create_future()
+        ending = Ending(lease_id, is_due=lambda: lease_id in self._overdue)
+        try:
+            request = WriteRequest([Composed(ending.compose)], _whether, METHOD, ACTOR)
+            if await self._committer.submit(request):
+                self._expired.append(self._time.now())
+                self._drop(LEASE, lease_id)
+        except EntityNotFound:
+            self._drop(LEASE, lease_id)
+        except RegistryError as error:
+            # It stays overdue, and is tried again.
+            _log.warning("lease_not_expired", lease=lease_id, error=error.message)
+        finally:
+            live.ending.set_result(None)
+            live.ending = None
+
+
+def _whether(decision: Decision) -> bytes:
+    return b"ended" if decision.changes else b""

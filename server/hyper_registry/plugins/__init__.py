@@ -1,0 +1,1 @@
+"""Plugins: what they are, what they need, and what that is bound to."""

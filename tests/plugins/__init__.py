@@ -1,0 +1,1 @@
+"""Tests of what plugins are made of: versions, requirements, resolving."""

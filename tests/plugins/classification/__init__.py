@@ -1,0 +1,1 @@
+"""Tests of how the feature of a plugin is told."""

@@ -1,0 +1,1 @@
+"""Plugin manifests: documents, checks, values, finding and following."""

@@ -1,0 +1,1 @@
+"""Tests of choosing versions that fit together."""
