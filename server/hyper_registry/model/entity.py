@@ -73,10 +73,14 @@ class Entity:
         time: int,
         before: Entity | None,
         has_failed_needs: bool = False,
+        origin: Entity | None = None,
     ) -> Entity:
-        """This entity as revision `revision` writes it at `time`, after `before` if any."""
+        """This entity as revision `revision` writes it at `time`, after `before` if any.
+
+        `origin` is the entity as it was before the revision, if it was.
+        """
         health = effective_health(self.reported_health, has_failed_needs)
-        is_same = before is not None and before.health == health
+        is_same = origin is not None and origin.health == health
         # Spelt out: it is made for every write, and dataclasses.replace takes twice as long.
         return Entity(
             entity_id,
@@ -93,5 +97,5 @@ class Entity:
             revision,
             revision if before is None else before.create_revision,
             health,
-            before.health_revision if is_same and before is not None else revision,
+            origin.health_revision if origin is not None and is_same else revision,
         )

@@ -50,8 +50,8 @@ class Change(NamedTuple):
     create_index`, where the index is the number of the creating change in its revision; 0 of what
     is not a resource. `before` and `after` are the resource's serialised API message; None where it
     did not exist. Of a compaction, `id` is empty and `after` the new floor in decimal. Of a change
-    of health, which comes after all others of its revision, `id` is empty; it is that of up to a few
-    hundred entities, packed: see `model.health`.
+    of health, which comes after all others of its revision, `id` is empty, and it is that of up to
+    a few hundred entities, packed: see `model.health`.
     """
 
     kind: Kind

@@ -29,9 +29,14 @@ RELATIONSHIP_TAG = 0x12
 WEIGHT_TAG = RelationshipMessage.DESCRIPTOR.fields_by_name["weight"].number << 3 | 1
 """The byte before the 8 of a relationship's weight; what is before it in a record are texts."""
 
-HEALTH_FIELD = EntityMessage.DESCRIPTOR.fields_by_name["health"].number
-HEALTH_REVISION_FIELD = EntityMessage.DESCRIPTOR.fields_by_name["health_revision"].number
+_ENTITY_FIELDS = EntityMessage.DESCRIPTOR.fields_by_name
+HEALTH_FIELD = _ENTITY_FIELDS["health"].number
+HEALTH_REVISION_FIELD = _ENTITY_FIELDS["health_revision"].number
 """What is replaced in a record when an entity's health is derived anew: one byte, and eight."""
+
+REPORTED_FIELD = _ENTITY_FIELDS["reported_health"].number
+COUPLING_FIELD = RelationshipMessage.DESCRIPTOR.fields_by_name["health_coupling"].number
+ANY_OF_FIELD = RelationshipMessage.DESCRIPTOR.fields_by_name["any_of"].number
 
 _EXACT = 2.0**53
 
@@ -80,21 +85,8 @@ def decode_entity(record: bytes) -> Entity:
         revision=message.revision,
         create_revision=message.create_revision,
         health=message.health,
-        health_revision=message.health_revision or message.revision,
+        health_revision=message.health_revision,
     )
-
-
-def complete_entity(record: bytes) -> bytes:
-    """The stored form with the fields that older versions of the registry did not write.
-
-    What was reported was the health then, and nothing was derived.
-    """
-    message = EntityMessage.FromString(record)
-    if message.health_revision:
-        return record
-    message.reported_health = message.health
-    message.health_revision = message.revision
-    return message.SerializeToString(deterministic=True)
 
 
 def with_health(record: bytes, health: int, revision: int) -> bytes:

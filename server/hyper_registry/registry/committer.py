@@ -30,7 +30,8 @@ from hyper_registry.model.errors import (
 from hyper_registry.model.health import Turns, turns_of
 from hyper_registry.model.revision import Change, Commit, Head, Kind, Position, chain, sealed
 from hyper_registry.registry import codec
-from hyper_registry.registry.decide import Decider, Derived
+from hyper_registry.registry.decide import Decider
+from hyper_registry.registry.derived import together
 from hyper_registry.registry.feed import Feed
 from hyper_registry.registry.mutations import WriteRequest
 from hyper_registry.registry.observing import CommitObserver, CommitReport, Unobserved
@@ -40,7 +41,6 @@ from hyper_registry.registry.wallclock import WallClock
 from hyper_registry.store.base import (
     Batch,
     EntityRow,
-    HealthRow,
     KnownResults,
     RelationshipRow,
     ResultKey,
@@ -174,7 +174,7 @@ class Committer:
         queue = self._bulk if request.bulk else self._interactive
         if len(queue) >= MAX_QUEUE:
             raise TooManyStreams("max_queued_writes", MAX_QUEUE)
-        if False:
+        if self._waiting_bytes[request.bulk] + request.size > MAX_QUEUE_BYTES:
             raise TooManyStreams("max_queued_bytes", MAX_QUEUE_BYTES)
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         waiting = _Waiting(request, answer, self._observer.asked())
@@ -547,9 +547,7 @@ def _stored(batch: _Round) -> Batch:
     for decider in batch.deciders:
         entities |= decider.entities
         relationships |= decider.relationships
-    written, cleared, restated = _derived(
-        [decider.derived for decider in batch.deciders], batch.base.revision
-    )
+    derived = together([decider.derived for decider in batch.deciders], batch.base.revision)
     return Batch(
         commits=batch.commits,
         head=batch.head,
@@ -561,25 +559,10 @@ def _stored(batch: _Round) -> Batch:
             *batch.results.values(),
             *(_question(key) for key in batch.asked - batch.results.keys()),
         ],
-        healths=written,
-        cleared_healths=cleared,
-        restated=restated,
+        healths=derived.written,
+        cleared_healths=derived.cleared,
+        restated=derived.restated,
     )
-
-
-def _derived(
-    parts: Sequence[Derived], base: int
-) -> tuple[list[HealthRow], list[HealthRow], list[tuple[bytes, bytes]]]:
-    """The rows of health that come and that go, and the records that are not as the log says."""
-    written = [row for part in parts for row in part.written]
-    cleared = [row for part in parts for row in part.cleared]
-    restated = [pair for part in parts for pair in part.restated]
-    # What came and went within the batch is never written.
-    passing = {row for row in cleared if row.revision > base}
-    if passing:
-        written = [row for row in written if row not in passing]
-        cleared = [row for row in cleared if row not in passing]
-    return written, cleared, restated
 
 
 def _question(key: ResultKey) -> StoredResult:

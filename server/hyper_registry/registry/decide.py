@@ -7,7 +7,7 @@ mutation and the next request are decided against them; a request that fails is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ from hyper_registry.model.revision import MAX_CREATE_INDEX, Action, Change, Kind
 from hyper_registry.model.rules import check_entity, check_relationship, new_id
 from hyper_registry.registry import codec
 from hyper_registry.registry.columns import Ints
+from hyper_registry.registry.derived import Derived, health_rows
 from hyper_registry.registry.mutations import (
     ENTITY_PATHS,
     MAX_CASCADE,
@@ -75,20 +76,6 @@ _OPERATIONS: dict[type[Mutation], str] = {
     DeleteRelationship: "delete_relationship",
 }
 """What a batch calls its mutations: the API's field names."""
-
-
-@dataclass(slots=True)
-class Derived:
-    """What the store has to know of health that was derived.
-
-    `written` are the rows that come, `cleared` those that go, some of them written by the requests
-    before. `restated` has the images before in the log, and the records in the rows, of what was
-    written anew: they differ in the health.
-    """
-
-    written: list[HealthRow] = field(default_factory=list)
-    cleared: list[HealthRow] = field(default_factory=list)
-    restated: list[tuple[bytes, bytes]] = field(default_factory=list)
 
 
 class Decider:
@@ -189,8 +176,9 @@ class Decider:
             if other != entity.id:
                 raise NameTaken(entity.type, entity.name, entity.version, other)
         entity = entity.committed(
-            entity.id or new_id(), self.revision, self.time, before, self._has_failed_needs(before)
-        )
+            entity.id or new_id(), self.revision, self.time, before,
+            self._has_failed_needs(before), self._origin(before),
+        )  # fmt: skip
         described = codec.metadata(entity.metadata)
         record = codec.encode_entity(entity)
         ordinal = self._ordinal(self.view.generation.entities, entity.id, before is None)
@@ -250,6 +238,16 @@ class Decider:
         # 1 is the rank of what is reported unhealthy, and of nothing else.
         return generation.ranks.cells[generation.entities.ids[before.id]] > 1
 
+    def _origin(self, before: Entity | None) -> Entity | None:
+        """An entity as it was before this request, if its life had begun, by what it was last."""
+        if before is None or before.revision != self.revision:
+            return before
+        table = self.view.generation.entities
+        slot, row = table.find(before.id, self.revision - 1), table.ids[before.id]
+        if slot < 0 or table.row_of(slot) != row:
+            return None
+        return codec.decode_entity(table.record(slot))
+
     def _leave_behind(self, entity_id: str, image: bytes) -> None:
         """Notes that an entity's version goes, if the store has more of it than its record."""
         table = self.view.generation.entities
@@ -270,9 +268,9 @@ class Decider:
             self._tally(turns.before, -1)
             self._tally(turns.after, 1)
             revisions = np.full(len(turns), self.revision)
-            self.derived.written += _health_rows(turns.ordinals, turns.after, revisions)
+            self.derived.written += health_rows(turns.ordinals, turns.after, revisions)
             gone = settled.restated
-            self.derived.cleared += _health_rows(
+            self.derived.cleared += health_rows(
                 turns.ordinals[gone], turns.before[gone], turns.since[gone]
             )
         if len(settled.written):
@@ -298,7 +296,7 @@ class Decider:
             change = self.changes[last[entity.id]]
             before = None if change.before is None else codec.decode_entity(change.before)
             corrected = entity.committed(
-                entity.id, self.revision, self.time, before, ranks[row] > 1
+                entity.id, self.revision, self.time, before, ranks[row] > 1, self._origin(entity)
             )
             record = codec.encode_entity(corrected)
             table.correct(slot, corrected.health, frame(codec.ENTITY_TAG, record))
@@ -558,10 +556,6 @@ def _refuse_new_ends(before: Relationship, wanted: Relationship) -> None:
         value = getattr(wanted, field)
         if value and value != getattr(before, field):
             raise InvalidArgument.of(field, f"{getattr(before, field)!r} cannot be changed")
-
-
-def _health_rows(ordinals: Ints, healths: Ints, revisions: Ints) -> Iterator[HealthRow]:
-    return map(HealthRow, ordinals.tolist(), healths.tolist(), revisions.tolist())
 
 
 def _numbered(error: RegistryError, number: int, mutation: Mutation) -> RegistryError:

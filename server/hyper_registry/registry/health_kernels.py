@@ -1,15 +1,15 @@
 """What has failed, kept in step with the graph: compiled, and without the GIL.
 
-An entity has *failed* if it is reported unhealthy, or if it has a need that has: a hard relationship
-whose target has failed, or a group of alternatives all of whose targets have. Of all solutions of
-that the least is meant, so that a circle does not keep itself failed.
+An entity has *failed* if it is reported unhealthy, or if it has a need that has: a hard
+relationship whose target has failed, or a group of alternatives all of whose targets have. Of all
+solutions of that the least is meant, so that a circle does not keep itself failed.
 
 Each failed row has a *rank*: 1 if it is reported unhealthy, else more than that of every target of
 one failed need, its witness. Ranks are what makes a change cheap: a row stays failed as long as it
 has a witness of lower ranks, and what lost it can be found without following circles. A change is
 worked off in two phases. First, rows without a witness lose their rank, as do those that have no
-other witness than them. Then whatever has a failed need all the same gets a new rank, and what needs
-that. A rank need not be the least possible, so nothing else has to be looked at.
+other witness than them. Then whatever has a failed need all the same gets a new rank, and what
+needs that. A rank need not be the least possible, so nothing else has to be looked at.
 
 `work` does a bounded amount at a time. All at once it would hold up the event loop for as long as
 the change is large.
@@ -52,7 +52,6 @@ MAX_GROUPS = (1 << TYPE_SHIFT - GROUP_SHIFT) - 1
 _COUPLING_MASK = 3
 
 
-
 def group_of(codes: int) -> int:
     """The number of the group of alternatives that a relationship with these codes is of, or 0."""
     return codes >> GROUP_SHIFT & MAX_GROUPS
@@ -84,18 +83,18 @@ def carries(codes: _Int, types: Bytes) -> bool:
 
 @numba.njit(cache=True, nogil=True)
 def need(entry: _Int, edges: Ints, types: Bytes, revision: _Int) -> _Int:
-    """The codes of the relationship of a list entry, if it carries health at a revision, else -1."""
+    """The codes of a list entry's relationship, if it carries health at a revision, else -1."""
     slot = entry & _LOW
     if edges[slot, BORN] > revision or edges[slot, DIED] <= revision:
         return np.int64(-1)
-    codes = edges[slot, SIZE_CODES] & _LOW
+    codes: _Int = edges[slot, SIZE_CODES] & _LOW
     return codes if carries(codes, types) else np.int64(-1)
 
 
 @numba.njit(cache=True, nogil=True)
 def version(rows: Ints, slots: Ints, row: _Int, revision: _Int) -> _Int:
     """The version of this very life at a revision, or -1."""
-    slot = rows[row, LATEST]
+    slot: _Int = rows[row, LATEST]
     while slot >= 0 and slots[slot, BORN] > revision:
         slot = slots[slot, LINKS] >> 32
     if slot < 0 or slots[slot, DIED] <= revision or slots[slot, LINKS] & _LOW != row:
@@ -109,7 +108,7 @@ def _is_reported(rows: Ints, slots: Ints, row: _Int, revision: _Int, assumed: By
     if len(assumed) and assumed[row]:
         return bool(assumed[row] == FAILED)
     slot = version(rows, slots, row, revision)
-    return slot >= 0 and slots[slot, SIZE_CODES] >> HEALTH_BITS & HEALTH_MASK == _UNHEALTHY
+    return bool(slot >= 0 and slots[slot, SIZE_CODES] >> HEALTH_BITS & HEALTH_MASK == _UNHEALTHY)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -127,7 +126,7 @@ def _failing(
     start, length = refs[row, 0] >> LENGTH_BITS, refs[row, 0] & _LENGTH
     has_groups = False
     for i in range(start, start + length):
-        rank = ranks[pool[i, 0] >> 32, 0]
+        rank: _Int = ranks[pool[i, 0] >> 32, 0]
         if rank == 0 or rank >= below:
             continue
         codes = need(pool[i, 0], edges, types, revision)
@@ -192,7 +191,7 @@ def push(row: _Int, state: Ints, queue: Ints, flags: Bytes) -> None:
 
 @numba.njit(cache=True, nogil=True)
 def _pop(state: Ints, queue: Ints, flags: Bytes) -> _Int:
-    row = queue[state[HEAD]]
+    row: _Int = queue[state[HEAD]]
     state[HEAD] = (state[HEAD] + 1) % len(queue)
     state[QUEUED] -= 1
     flags[row] &= ~_IS_QUEUED & 0xFF
@@ -200,9 +199,7 @@ def _pop(state: Ints, queue: Ints, flags: Bytes) -> _Int:
 
 
 @numba.njit(cache=True, nogil=True)
-def _set_rank(
-    row: _Int, rank: _Int, state: Ints, flags: Bytes, changed: Ints, ranks: Ints
-) -> None:
+def _set_rank(row: _Int, rank: _Int, state: Ints, flags: Bytes, changed: Ints, ranks: Ints) -> None:
     """Sets a rank; notes the row, and the rank that it had at first, if it has not been changed."""
     if not flags[row] & _IS_CHANGED:
         flags[row] |= _IS_CHANGED
@@ -334,27 +331,21 @@ def _after_varint(arena: Bytes, at: _Int) -> _Int:
 
 
 @numba.njit(cache=True, nogil=True)
-def places(arena: Bytes, start: _Int, size: _Int) -> _Int:
-    """Where a framed record has its health (high half) and its health's revision, from `start`.
-
-    0 if it lacks one of them.
-    """
+def _value(arena: Bytes, start: _Int, size: _Int, wanted: int) -> _Int:
+    """Where, from `start`, a framed record has the value of a field; 0 if it has none."""
     end = start + size
-    health, revision = np.int64(0), np.int64(0)
     at = _after_varint(arena, start + 1)
     while at < end:
         tag = np.int64(arena[at])
         if tag & 0x80:
             tag = tag & 0x7F | np.int64(arena[at + 1]) << 7
         at = _after_varint(arena, at)
-        field, wire = tag >> 3, tag & 7
+        if tag >> 3 == wanted:
+            return at - start
+        wire = tag & 7
         if wire == 0:
-            if field == HEALTH_FIELD:
-                health = at - start
             at = _after_varint(arena, at)
         elif wire == 1:
-            if field == HEALTH_REVISION_FIELD:
-                revision = at - start
             at += 8
         elif wire == 2:
             length, shift = np.int64(0), 0
@@ -365,7 +356,23 @@ def places(arena: Bytes, start: _Int, size: _Int) -> _Int:
             at = after + length
         else:
             at += 4
-    return health << 32 | revision if health and revision else np.int64(0)
+    return np.int64(0)
+
+
+@numba.njit(cache=True, nogil=True)
+def places(arena: Bytes, start: _Int, size: _Int) -> _Int:
+    """Where a framed record has its health (high half) and its health's revision, from `start`."""
+    health = _value(arena, start, size, HEALTH_FIELD)
+    return health << 32 | _value(arena, start, size, HEALTH_REVISION_FIELD)
+
+
+@numba.njit(cache=True, nogil=True)
+def values_of(slots: Ints, arena: Bytes, field: int, out: Ints) -> None:
+    """The first byte of the value that each version's record has of a field; 0 if it has none."""
+    for i in range(len(slots)):
+        start = slots[i, OFFSET]
+        place = _value(arena, start, slots[i, SIZE_CODES] >> 32, field)
+        out[i] = arena[start + place] if place else 0
 
 
 @numba.njit(cache=True, nogil=True)
@@ -471,6 +478,7 @@ def warm_up() -> None:
     reported(table, table, 0, 0, empty)
     turned(empty, column, table, table, empty)
     places_of(table[:0], octets, empty)
+    values_of(table[:0], octets, 0, empty)
     restate(empty, empty, 0, 0, table, table, octets, table)
     healths_of(empty, column, table, table, empty)
     rows_of(empty, table, table, 0, empty)

@@ -195,5 +195,3 @@ def _spread(view: View, revision: int) -> Spread:
     view.touched = set()
     view.on_rollback(spread.undo)
     return spread
-
-

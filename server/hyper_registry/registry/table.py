@@ -40,7 +40,8 @@ class Table:
     A slot has: `BORN`, `DIED`; `OFFSET` and (high half of `SIZE_CODES`) size of the framed record
     in the arena; the low half of `SIZE_CODES`, 32 bits of codes that filters look at; `LINKS`, the
     previous slot of the id (-1: none) and the row; `ENDS`, source and target rows of a
-    relationship, or of an entity 0, or what makes it `restated`. A row has its `ORDINAL`, its `LATEST` slot and the code of its `TYPE`.
+    relationship; of an entity 0, or what makes it restated. A row has its `ORDINAL`, its `LATEST`
+    slot and the code of its `TYPE`.
     """
 
     __slots__ = ("arena", "dead", "ids", "rows", "slots", "undo")
@@ -60,8 +61,10 @@ class Table:
     def living(self, resource_id: str) -> int:
         """The slot of this id at the tip, or -1."""
         row = self.ids.get(resource_id)
-        if row is None:
-            return -1
+        return -1 if row is None else self.living_of(row)
+
+    def living_of(self, row: int) -> int:
+        """The slot of this row's id at the tip, or -1."""
         slot = self.latest(row)
         return slot if slot >= 0 and self.slots.cells[slot * SLOT_WIDTH + DIED] == ALIVE else -1
 
@@ -319,7 +322,7 @@ def copy_framed(slots: Ints, slot: int, arena: Bytes, out: Bytes, at: int) -> in
         place, born = at + (-ends & _LOW), slots[slot, BORN]
         for i in range(8):
             out[place + i] = born >> 8 * i & 0xFF
-    return at + (size_codes >> 32)
+    return int(at + (size_codes >> 32))
 
 
 @numba.njit(cache=True, nogil=True)

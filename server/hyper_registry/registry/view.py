@@ -89,9 +89,9 @@ class Generation:
     about to have the value. Whoever reads them looks at the record of the revision. `names` has
     `(name, row)`; `labels` is keyed by `(key, value)`, and by `(key, None)` for having the label at
     all. `unique` is of the writer: the rows of the living by `identity`. So are `ranks`, which says
-    of each row how it has failed at the tip (see `health_kernels`; 0: it has not), and `groups`, the
-    numbers of the groups of alternatives, by the source's row and the group's name; under the name
-    '' is how many there are.
+    of each row how it has failed at the tip (see `health_kernels`; 0: it has not), and `groups`,
+    the numbers of the groups of alternatives, by the source's row and the group's name; under the
+    name '' is how many there are.
     """
 
     entities: Table

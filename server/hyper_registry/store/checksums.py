@@ -108,7 +108,10 @@ def of_healths(rows: Sequence[Sequence[int]]) -> npt.NDArray[np.int64]:
     """The checksums of rows of derived health: tens of thousands may come at once."""
     numbers = np.array(rows, dtype=np.uint64).reshape(len(rows), 3)
     mixed = (numbers * np.array(_FACTORS[:3], dtype=np.uint64)).sum(axis=1, dtype=np.uint64)
-    return ((mixed >> np.uint64(32) ^ mixed) & np.uint64(_MASK)).astype(np.int64)
+    checksums: npt.NDArray[np.int64] = ((mixed >> np.uint64(32) ^ mixed) & np.uint64(_MASK)).astype(
+        np.int64
+    )
+    return checksums
 
 
 class RowCheck:
