@@ -109,6 +109,20 @@ Examples:
     help="How many overdue leases always expire.",
 )
 @click.option(
+    "--probes",
+    is_flag=True,
+    show_envvar=True,
+    help="Probe mesh services as their metadata.probe says, and report their health.",
+)
+@click.option(
+    "--probe-allow",
+    multiple=True,
+    show_envvar=True,
+    metavar="CIDR",
+    help="A network whose addresses may be probed; may be repeated. None by default. Loopback, "
+    "link-local and metadata addresses only by a network within their range.",
+)
+@click.option(
     "--feature-registry",
     show_envvar=True,
     default="",

@@ -25,6 +25,8 @@ from hyper_registry.config import (
     split_address,
 )
 from hyper_registry.health.leases import Holding, Leases
+from hyper_registry.health.probes.addresses import Allowed
+from hyper_registry.health.probes.prober import Prober
 from hyper_registry.interceptors import tracing
 from hyper_registry.interceptors.commits import CommitTelemetry
 from hyper_registry.interceptors.telemetry import CallTelemetry
@@ -63,8 +65,8 @@ from hyper_registry.watch.graph.hub import GraphHub
 from hyper_registry.watch.hub import Limits as WatchLimits
 from hyper_registry.watch.hub import WatchHub
 from hyper_registry.watch.seats import Seats
-from hyper_registry.web import docs
-from hyper_registry.web.gauges import observe
+from hyper_registry.web import docs, probes
+from hyper_registry.web.gauges import observe, observe_probes
 from hyper_registry.web.health import Health
 from hyper_registry.web.health import routes as health_routes
 from hyper_registry.web.http import HttpServer
@@ -161,6 +163,11 @@ class Server:
         index = SearchIndex(engine)
         holding = Holding(config.lease_hold_share, config.lease_hold_least)
         leases, catalogue = Leases(engine, holding), Catalogue(engine)
+        prober = Prober(engine, Allowed(config.probe_allow)) if config.probes else None
+        if prober is not None:
+            observe_probes(metrics, prober)
+            if not config.probe_allow:
+                _log.warning("probes_allow_nothing", hint="name networks with --probe-allow")
         rules = read_rules(config.feature_registry)
         classifying = Classifying(catalogue, rules.rules)
         services: list[Service] = [
@@ -186,7 +193,7 @@ class Server:
         self.grpc_port = _bind(server, config.grpc_address)
         http = None
         if config.http_address:
-            http = _http_side(config, engine, leases, serving, services, hub, door, metrics)
+            http = _http_side(config, engine, leases, prober, serving, services, hub, door, metrics)
         # Closed in the opposite order: it is said that we go; the streams end, since a stop would
         # wait for them; calls in flight finish; then what they need goes.
         self._exit.push_async_callback(metrics.aclose)
@@ -197,6 +204,8 @@ class Server:
         self._exit.push_async_callback(index.aclose)
         self._exit.push_async_callback(leases.aclose)
         self._exit.push_async_callback(catalogue.aclose)
+        if prober is not None:
+            self._exit.push_async_callback(prober.aclose)
         if http is not None:
             self._exit.push_async_callback(http.aclose)
         self._exit.push_async_callback(_end_streams, engine, hub, graph_hub)
@@ -213,6 +222,8 @@ class Server:
         graph_hub.start()
         leases.start()
         catalogue.start()
+        if prober is not None:
+            prober.start()
         if self._owns_process:
             # What the view is made of lives as long as the process: the collector need not look.
             gc.collect()
@@ -319,7 +330,7 @@ async def _end_streams(engine: Engine, hub: WatchHub, graph_hub: GraphHub) -> No
     await graph_hub.aclose()
 
 
-def _look(engine: Engine, leases: Leases, serving: Serving) -> Health:
+def _look(engine: Engine, leases: Leases, prober: Prober | None, serving: Serving) -> Health:
     counts = engine.view.counts
     return Health(
         serving.ready,
@@ -331,14 +342,26 @@ def _look(engine: Engine, leases: Leases, serving: Serving) -> Health:
         counts.entities_by_type.total(),
         counts.relationships_by_type.total(),
         engine.view.visible,
-        {"leases": f"{leases.held:,} are overdue and held back"} if leases.held else {},
+        _notes(leases, prober),
     )
+
+
+def _notes(leases: Leases, prober: Prober | None) -> dict[str, str]:
+    """What somebody should look at."""
+    notes = {}
+    if leases.held:
+        notes["leases"] = f"{leases.held:,} are overdue and held back"
+    states = {} if prober is None else prober.states()
+    if wrong := [f"{states[one]:,} {one}" for one in ("refused", "malformed") if states.get(one)]:
+        notes["probes"] = ", ".join(wrong)
+    return notes
 
 
 def _http_side(
     config: Config,
     engine: Engine,
     leases: Leases,
+    prober: Prober | None,
     serving: Serving,
     services: Iterable[Service],
     hub: WatchHub,
@@ -353,7 +376,8 @@ def _http_side(
     observe(metrics, engine, hub.statistics, leases, lambda: socket.connections)
     pages = Starlette(
         routes=[
-            *health_routes(lambda: _look(engine, leases, serving)),
+            *health_routes(lambda: _look(engine, leases, prober, serving)),
+            probes.route(prober),
             *docs.routes(lambda: document(bound, __version__)),
             metrics.route(),
             socket.route(),

@@ -13,6 +13,8 @@ from typing import Any
 import platformdirs
 import yaml
 
+from hyper_registry.health.probes.addresses import Allowed
+
 SYSTEM_DATABASE = Path("/var/lib/ose/registry/registry.db")
 SYSTEM_CONFIG = Path("/etc/ose/registry/registry.yaml")
 
@@ -50,7 +52,8 @@ class Config:
     `grace_seconds` is how long a shutdown waits for calls in flight. `access_log` logs every call,
     and `otlp_endpoint`, a URL, is where spans of calls and commits are sent, if it is set. Overdue
     leases are held back if they are more than the share `lease_hold_share` of all, and more than
-    `lease_hold_least`.
+    `lease_hold_least`. `probes` lets the registry probe services, at addresses in the networks
+    `probe_allow` only.
     """
 
     database: str
@@ -68,6 +71,8 @@ class Config:
     feature_registry: str = ""
     lease_hold_share: float = 0.15
     lease_hold_least: int = 10
+    probes: bool = False
+    probe_allow: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Refuses what must not be served. Raises ConfigError."""
@@ -85,6 +90,10 @@ class Config:
             raise ConfigError(
                 f"otlp_endpoint is a URL such as http://localhost:4317, got {self.otlp_endpoint!r}"
             )
+        try:
+            Allowed(self.probe_allow)
+        except ValueError as error:
+            raise ConfigError(f"probe_allow are networks such as 10.0.0.0/8: {error}") from None
         for origin in self.cors_origins:
             if origin != "*" and not _ORIGIN.fullmatch(origin):
                 raise ConfigError(

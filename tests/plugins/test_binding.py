@@ -1,4 +1,4 @@
-"""Bindings against an oracle: each need is bound to the newest that fits, whatever comes and goes."""
+"""Bindings against an oracle: each need is bound to the newest that fits, come or go what may."""
 
 from __future__ import annotations
 

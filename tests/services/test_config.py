@@ -167,3 +167,14 @@ def test_malformed_addresses(address: str) -> None:
     """They are HOST:PORT."""
     with pytest.raises(ConfigError, match="HOST:PORT"):
         split_address("grpc_address", address)
+
+
+def test_networks_that_may_be_probed() -> None:
+    """Flags and the environment name several; what is no network is refused with what is meant."""
+    flags = config_of(serve("--probes", "--probe-allow", "10.0.0.0/8", "--probe-allow", "::1"))
+    assert (flags.probes, flags.probe_allow) == (True, ("10.0.0.0/8", "::1"))
+    named = config_of(serve(REGISTRY_PROBE_ALLOW="10.0.0.0/8 ::1"))
+    assert (named.probes, named.probe_allow) == (False, ("10.0.0.0/8", "::1"))
+    named.check()
+    with pytest.raises(ConfigError, match=r"probe_allow are networks such as .*host bits set"):
+        Config("x.db", probe_allow=("10.0.0.1/8",)).check()

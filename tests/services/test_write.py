@@ -13,7 +13,11 @@ from ose.registry.client import EntityStatus
 from ose.registry.v1.entity_pb2 import Entity
 from ose.registry.v1.entity_service_pb2 import GetEntityRequest, ListEntitiesRequest
 from ose.registry.v1.mutation_pb2 import Mutation, MutationResult, Precondition
-from ose.registry.v1.registry_service_pb2 import WriteRequest, WriteResponse
+from ose.registry.v1.registry_service_pb2 import (
+    ImportRequest,
+    WriteRequest,
+    WriteResponse,
+)
 from ose.registry.v1.relationship_pb2 import Relationship
 from tests.services.samples import GENESIS, build, create, dependency, service, struct
 from tests.support.refusals import refused
@@ -325,3 +329,17 @@ async def test_concurrent_creations_of_one_name(stored: Running) -> None:
         return True
 
     assert sum(await asyncio.gather(*map(attempt, range(30)))) == 1
+
+
+async def test_what_waits_is_limited_in_bytes(
+    stubs: Stubs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a request came in counts, so that a crowd of large ones does not fill the memory."""
+    monkeypatch.setattr("hyper_registry.registry.committer.MAX_QUEUE_BYTES", 500)
+    large = Mutation(put_entity=service("large", labels={"text": "x" * 250, "more": "x" * 250}))
+    imported = stubs.registry.Import(iter([ImportRequest(sequence=1, mutations=[large])]))
+    for call in (write(stubs, large), imported.read()):
+        await refused(
+            call, CODE.RESOURCE_EXHAUSTED, "TOO_MANY_STREAMS", limit="max_queued_bytes", maximum=500
+        )
+    assert (await write(stubs, Mutation(put_entity=service("small")))).revision == GENESIS + 1

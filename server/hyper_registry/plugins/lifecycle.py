@@ -100,6 +100,7 @@ class Ending:
         revision = reading.tip(view)
         orphans = mesh.orphans(view, self.plugin_id, revision)
         going = {one.id for one in (plugin, *orphans)}
+        names = {one.name for one in (plugin, *orphans)}
         needing = _needing(view, going, revision)
         stranded = _stranded(view, needing, going, revision)
         if stranded and not self.force:
@@ -116,7 +117,9 @@ class Ending:
             yield from bind(view, dependent, revision)
             entity = reading.entity(view, dependent, revision)
             if entity is not None:
-                self.rebound[dependent] = bound(view, entity, revision)
+                self.rebound[dependent] = [
+                    one for one in bound(view, entity, revision) if one.need.name in names
+                ]
 
 
 def _needing(view: View, going: set[str], revision: int) -> dict[str, bool]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from hyper_registry.health.leases import Leases
+from hyper_registry.health.probes.prober import Prober
 from hyper_registry.registry.engine import Engine
 from hyper_registry.registry.table import Table
 from hyper_registry.watch.hub import WatchStatistics
@@ -42,6 +43,12 @@ def observe(
     _observe_watching(metrics, watching)
     add("registry_leases", "Leases.", lambda: len(leases))
     add("registry_leases_held", "Overdue leases that are held back.", lambda: leases.held)
+
+
+def observe_probes(metrics: Metrics, prober: Prober) -> None:
+    """Adds what there is to know of probes."""
+    metrics.counter("registry_probes", "Probes of services.", lambda: prober.outcomes, "outcome")
+    metrics.gauge("registry_probed_services", "Services with a probe.", prober.states, "state")
 
 
 def _observe_log(metrics: Metrics, engine: Engine) -> None:

@@ -43,14 +43,13 @@ class Metrics:
 
     def gauge(self, name: str, description: str, values: Values, label: str = "") -> None:
         """Adds a gauge that is read when metrics are; `label` names what a mapping's keys are."""
+        self.meter.create_observable_gauge(name, [_reading(values, label)], description=description)
 
-        def observe(_options: CallbackOptions) -> Iterable[Observation]:
-            found = values()
-            if isinstance(found, Mapping):
-                return [Observation(value, {label: key}) for key, value in found.items()]
-            return [Observation(found)]
-
-        self.meter.create_observable_gauge(name, [observe], description=description)
+    def counter(self, name: str, description: str, values: Values, label: str = "") -> None:
+        """Adds a counter that is kept elsewhere, read as `gauge` does; its name gets `_total`."""
+        self.meter.create_observable_counter(
+            name, [_reading(values, label)], description=description
+        )
 
     def add(self, distribution: Distribution) -> None:
         """Adds a histogram that is kept elsewhere."""
@@ -68,6 +67,16 @@ class Metrics:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         body = await asyncio.to_thread(encode, self._registry)
         return Response(body, media_type=None, headers={"content-type": content_type})
+
+
+def _reading(values: Values, label: str) -> Callable[[CallbackOptions], Iterable[Observation]]:
+    def observe(_options: CallbackOptions) -> Iterable[Observation]:
+        found = values()
+        if isinstance(found, Mapping):
+            return [Observation(value, {label: key}) for key, value in found.items()]
+        return [Observation(found)]
+
+    return observe
 
 
 class _Reader(PrometheusMetricReader):

@@ -53,6 +53,7 @@ def found(made: Routes[str], request: str) -> tuple[str, dict[str, str]] | None:
         (["GET /p", "GET /{x=**}:run"], "GET /p:run", 1, {"x": "p"}),
         (["POST /v1/{id=*}", "POST /v1/{id=*}:one:two"], "POST /v1/bar:one:two", 1, {"id": "bar"}),
         (["POST /v1/{id=*}", "POST /v1/{id=*}:one:two"], "POST /v1/bar:two", 0, {"id": "bar:two"}),
+        (["GET /{x}:run", "GET /{x}:b:run"], "GET /a:b:run", 1, {"x": "a"}),
         (["GET /foo/{id=*}"], "GET /foo/bar:123", 0, {"id": "bar:123"}),
         (["GET /foo/{id}", "GET /foo:run"], "GET /foo/bar:run", 0, {"id": "bar:run"}),
         (["GET /foo/{id}:run", "GET /foo/{id}"], "GET /foo/bar%3Arun", 1, {"id": "bar:run"}),
