@@ -49,9 +49,14 @@ _entity_paths = st.lists(
 _relationship_paths = st.lists(
     st.sampled_from(
         [
-            "weight", "metadata", "metadata.x", "bidirectional", "version_constraint",
-            "health_coupling", "any_of",
-        ]  # fmt: skip
+            "weight",
+            "metadata",
+            "metadata.x",
+            "bidirectional",
+            "version_constraint",
+            "health_coupling",
+            "any_of",
+        ]
     ),
     unique=True,
     max_size=3,

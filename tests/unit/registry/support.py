@@ -14,8 +14,8 @@ import orjson
 from google.protobuf.struct_pb2 import Struct
 
 from hyper_registry.model.entity import Entity
-from hyper_registry.model.relationship import Relationship
 from hyper_registry.model.health import MAX_ENTITIES, turns_of
+from hyper_registry.model.relationship import Relationship
 from hyper_registry.model.revision import Action, Change, Commit, Kind, Position, chain
 from hyper_registry.registry import codec
 from hyper_registry.registry.adjacency import Lists
