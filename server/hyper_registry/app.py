@@ -27,6 +27,7 @@ from hyper_registry.config import (
 from hyper_registry.health.leases import Holding, Leases
 from hyper_registry.health.probes.addresses import Allowed
 from hyper_registry.health.probes.prober import Prober
+from hyper_registry.health.vitals import Vitals
 from hyper_registry.interceptors import tracing
 from hyper_registry.interceptors.commits import CommitTelemetry
 from hyper_registry.interceptors.telemetry import CallTelemetry
@@ -37,7 +38,7 @@ from hyper_registry.plugins.classification import (
     RegistryFileInvalid,
     read_registry,
 )
-from hyper_registry.plugins.classifying import Classifying, of_file
+from hyper_registry.plugins.classifying import Classifying, missing, of_file
 from hyper_registry.query import arcs, component_kernels, differences, kernels, path_kernels
 from hyper_registry.query.language import grammar
 from hyper_registry.query.search.follower import SearchIndex
@@ -185,6 +186,8 @@ class Server:
         serving = Serving([service.descriptor.full_name for service in services])
         telemetry = CallTelemetry(metrics.meter, tracer, logs=config.access_log)
         metrics.add(telemetry.durations)
+        followers = [leases, catalogue] if prober is None else [leases, catalogue, prober]
+        vitals = Vitals(engine, followers, serving.turn)
         door = Door(lambda: serving.ready, telemetry)
         server = grpc.aio.server(options=_OPTIONS)
         server.add_generic_rpc_handlers([handlers(service, door) for service in services])
@@ -193,7 +196,9 @@ class Server:
         self.grpc_port = _bind(server, config.grpc_address)
         http = None
         if config.http_address:
-            http = _http_side(config, engine, leases, prober, serving, services, hub, door, metrics)
+            http = _http_side(
+                config, engine, leases, prober, vitals, serving, services, hub, door, metrics
+            )
         # Closed in the opposite order: it is said that we go; the streams end, since a stop would
         # wait for them; calls in flight finish; then what they need goes.
         self._exit.push_async_callback(metrics.aclose)
@@ -210,6 +215,7 @@ class Server:
             self._exit.push_async_callback(http.aclose)
         self._exit.push_async_callback(_end_streams, engine, hub, graph_hub)
         self._exit.push_async_callback(serving.close)
+        self._exit.push_async_callback(vitals.aclose)
         await serving.prepare()
         await server.start()
         if http is not None:
@@ -217,7 +223,9 @@ class Server:
             self.http_port = http.port
         await asyncio.to_thread(_warm_up)
         await engine.start()
-        await engine.committer.submit(of_file(rules))
+        # A disk that is full does not keep the server from starting, unless there is need to write.
+        if missing(rules, engine.view):
+            await engine.committer.submit(of_file(rules))
         hub.start()
         graph_hub.start()
         leases.start()
@@ -230,12 +238,17 @@ class Server:
             gc.freeze()
             gc.set_threshold(*_GC_THRESHOLDS)
         await serving.open()
+        vitals.start()
         # Behind everything else: serving does not wait for it, only searches do.
         index.start()
 
 
 class Serving:
-    """What grpc health says: NOT_SERVING until the view is built, and again while draining."""
+    """What grpc health says: NOT_SERVING until the view is built, and again while draining.
+
+    In between it says so while the registry is not well. It is `ready` all the same, and serves
+    what it can.
+    """
 
     def __init__(self, services: Iterable[str]) -> None:
         self.names = tuple(services)
@@ -250,6 +263,11 @@ class Serving:
         """Says that everything is served."""
         self.ready = True
         await self._say(health_pb2.HealthCheckResponse.SERVING)
+
+    async def turn(self, is_well: bool) -> None:
+        """Says whether what is served is served well."""
+        status = health_pb2.HealthCheckResponse
+        await self._say(status.SERVING if is_well else status.NOT_SERVING)
 
     async def close(self) -> None:
         """Says that nothing is served any more."""
@@ -330,19 +348,24 @@ async def _end_streams(engine: Engine, hub: WatchHub, graph_hub: GraphHub) -> No
     await graph_hub.aclose()
 
 
-def _look(engine: Engine, leases: Leases, prober: Prober | None, serving: Serving) -> Health:
-    counts = engine.view.counts
+def _look(
+    engine: Engine, leases: Leases, prober: Prober | None, vitals: Vitals, serving: Serving
+) -> Health:
+    counts, problems = engine.view.counts, vitals.problems
+    is_serving = serving.ready and not problems
     return Health(
-        serving.ready,
+        is_serving,
         {
             "view": engine.view.visible > 0,
-            "store": not engine.committer.unknown and engine.committer.lost is None,
-            "serving": serving.ready,
+            "store": not engine.committer.unknown and "store" not in problems,
+            "disk": "disk" not in problems,
+            "log": "log" not in problems,
+            "serving": is_serving,
         },
         counts.entities_by_type.total(),
         counts.relationships_by_type.total(),
         engine.view.visible,
-        _notes(leases, prober),
+        {**problems, **_notes(leases, prober)},
     )
 
 
@@ -362,6 +385,7 @@ def _http_side(
     engine: Engine,
     leases: Leases,
     prober: Prober | None,
+    vitals: Vitals,
     serving: Serving,
     services: Iterable[Service],
     hub: WatchHub,
@@ -376,7 +400,7 @@ def _http_side(
     observe(metrics, engine, hub.statistics, leases, lambda: socket.connections)
     pages = Starlette(
         routes=[
-            *health_routes(lambda: _look(engine, leases, prober, serving)),
+            *health_routes(lambda: _look(engine, leases, prober, vitals, serving)),
             probes.route(prober),
             *docs.routes(lambda: document(bound, __version__)),
             metrics.route(),

@@ -8,7 +8,9 @@ from collections import Counter
 from pathlib import Path
 
 import grpc
+import httpx
 import pytest
+from grpc_health.v1 import health_pb2
 
 from ose.registry.client import RegistryError
 from ose.registry.client._errors import from_rpc_error
@@ -90,6 +92,10 @@ async def _fill_up(small: SmallDisk, server: Program, stubs: Stubs) -> None:
     before = len(filler.acknowledged)
     for _ in range(20):
         await filler.write()
+    await eventually(lambda: _says(server, stubs, (503, "NOT_SERVING")))
+    async with httpx.AsyncClient() as http:
+        ready = await http.get(f"http://127.0.0.1:{server.http_port}/readyz?verbose")
+    assert "[-] disk\n" in ready.text
     reasons = {(error.code, error.reason_text) for error in filler.refused.values()}
     assert reasons == {(grpc.StatusCode.RESOURCE_EXHAUSTED, "STORE_FULL")}
     reads = [await _read_all(stubs, filler) for _ in range(3)]
@@ -107,6 +113,7 @@ async def _fill_up(small: SmallDisk, server: Program, stubs: Stubs) -> None:
         await _read_all(stubs, filler)
         await eventually(lambda: len(events) == len(filler.acknowledged))
     small.free(server)
+    await eventually(lambda: _says(server, stubs, (200, "SERVING")))
     again = [id_ for id_ in [*filler.refused] if await filler.write(id_) is None]
     assert not filler.refused
     await eventually(lambda: len(events) == len(filler.acknowledged))
@@ -129,6 +136,15 @@ async def _fill_up(small: SmallDisk, server: Program, stubs: Stubs) -> None:
         f"{len(again)} refused as STORE_FULL and written later under their keys; "
         f"{sum(reads)} reads meanwhile; {len(events)} events"
     )
+
+
+async def _says(server: Program, stubs: Stubs, expected: tuple[int, str]) -> bool:
+    """Whether `/health` and gRPC's health service say this."""
+    async with httpx.AsyncClient() as http:
+        health = await http.get(f"http://127.0.0.1:{server.http_port}/health")
+    check = await stubs.health.Check(health_pb2.HealthCheckRequest(), timeout=5)
+    status = health_pb2.HealthCheckResponse.ServingStatus.Name(check.status)
+    return (health.status_code, status) == expected
 
 
 async def _start(server: Program, stubs: Stubs) -> None:
@@ -191,6 +207,7 @@ async def test_failing_disk(disk: Path, calls: str, error: str) -> None:
                 await eventually(lambda at=mended: bool(load.done("writer", at, time.monotonic())))
                 recovery.append(time.monotonic() - mended)
                 load.check_alive()
+                await eventually(lambda: _says(server, load.clients.stubs, (200, "SERVING")))
             await load.finish()
         assert await server.terminate() == 0
     await load.check(disk / "registry.db")

@@ -21,11 +21,14 @@ from ose.registry.client import (
     Lease,
     LeaseState,
     NotFound,
+    RetryPolicy,
 )
 from tests.faults.trouble import SetClock
 from tests.support.servers import Program, program
 from tests.support.waiting import eventually
 
+# A server that was killed is asked again until it is found again.
+_PATIENT = RetryPolicy(max_attempts=1000, initial_backoff=0.02, max_backoff=0.2)
 TTL = 2.0
 _LATE = 3.0
 """How much later than it could a lease expires at most, on a machine that is busy."""
@@ -81,7 +84,7 @@ async def served(
     environment = None if clock is None else clock.environment
     async with (
         program(disk / "registry.db", environment=environment) as server,
-        AsyncRegistryClient(server.target, timeout=30) as client,
+        AsyncRegistryClient(server.target, timeout=30, retry=_PATIENT) as client,
     ):
         for name in names:
             await client.create_entity(Entity(id=name, type="service", name=name))

@@ -504,7 +504,7 @@ def resets_for_nothing(patch: Patch) -> None:
 
     async def sometimes(self: Watch) -> bytes:
         counts[self] = counts.get(self, 0) + 1
-        if self._resets and counts[self] == 40:
+        if self._resets and counts[self] == 15:
             return self._reset()
         return await next_of_log(self)
 

@@ -35,7 +35,7 @@ async def test_health_agrees_everywhere(registry: Running, http: httpx.AsyncClie
 async def test_readiness_in_detail(registry: Running, http: httpx.AsyncClient) -> None:
     """`verbose` says of each part whether it is in order."""
     answer = await http.get("/readyz?verbose")
-    assert answer.text == "[+] view\n[+] store\n[+] serving\nok\n"
+    assert answer.text == "[+] view\n[+] store\n[+] disk\n[+] log\n[+] serving\nok\n"
     registry.server.engine.committer.unknown = True
     assert "[-] store" in (await http.get("/readyz?verbose")).text
     registry.server.engine.committer.unknown = False

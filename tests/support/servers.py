@@ -179,6 +179,8 @@ async def serving(
         stubs.target, timeout=20, retry=RetryPolicy(max_attempts=1), channel=stubs.channel
     )
     try:
+        # A first attempt may fail on a machine that is busy.
+        await stubs.channel.channel_ready()
         yield Running(server, stubs, client)
     finally:
         await client.aclose()

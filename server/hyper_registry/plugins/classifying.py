@@ -127,16 +127,24 @@ def entity_of(rule: Rule) -> Entity:
     return Entity(rule.id, RULE, rule.id, metadata=pack(metadata))
 
 
-def of_file(file: RegistryFile) -> WriteRequest:
-    """Creates the features of a file, and those that its rules name, that are not there."""
+def missing(file: RegistryFile, view: View) -> list[Feature]:
+    """The features of a file, and those that its rules name, that are not there."""
     described = {feature.id: feature for feature in file.features}
     ids = dict.fromkeys([*described, *(rule.feature for rule in file.rules)])
+    tip = reading.tip(view)
+    return [
+        described.get(feature_id) or Feature(feature_id, feature_id)
+        for feature_id in ids
+        if reading.entity(view, feature_id, tip) is None
+    ]
+
+
+def of_file(file: RegistryFile) -> WriteRequest:
+    """Creates the features of a file, and those that its rules name, that are not there."""
 
     def compose(view: View) -> Iterator[Mutation]:
-        for feature_id in ids:
-            if reading.entity(view, feature_id, reading.tip(view)) is None:
-                feature = described.get(feature_id) or Feature(feature_id, feature_id)
-                yield CreateEntity(entity_of_feature(feature))
+        for feature in missing(file, view):
+            yield CreateEntity(entity_of_feature(feature))
 
     return WriteRequest([Composed(compose)], _nothing, "ReadFeatureRegistry", "registry")
 

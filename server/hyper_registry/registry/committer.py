@@ -68,6 +68,7 @@ _GATHER_SECONDS = 400e-6
 _GATHER_MOST = 0.006
 _POPULATION_SECONDS = 0.1
 _READ_BYTES = 16 << 20
+_ATTEMPT = ResultKey("", "", "attempt to write")
 _EARLIER = "an earlier write's outcome is not known yet; nothing was written of this one"
 _RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 # After how many of them whoever waits for his turn is told.
@@ -117,8 +118,9 @@ class _Round:
 class Committer:
     """Writes the log of one registry. `run` must be running for `submit` to answer.
 
-    `unknown` is whether it is not known what the last COMMIT did. `lost` is set when the store
-    turns out to hold another history than the view: then nothing can be written any more.
+    `unknown` is whether it is not known what the last COMMIT did. `failure` is what writing failed
+    with when it was tried last, None if it did not. `lost` is set when the store turns out to hold
+    another history than the view: then nothing can be written any more.
     """
 
     def __init__(
@@ -149,6 +151,7 @@ class Committer:
         self._between.set()
         self._closed_time = 0
         self.unknown = False
+        self.failure: RegistryError | None = None
         self.lost: StoreLost | None = None
 
     @property
@@ -200,6 +203,21 @@ class Committer:
     def pause(self) -> asyncio.Lock:
         """A lock that keeps the committer between two transactions while it is held."""
         return self._pause
+
+    async def attempt(self) -> None:
+        """Writes what says nothing, to find out whether writing works again; makes no revision.
+
+        Raises StoreFull, StoreUnavailable or CommitUnknown, and `failure` is that then.
+        """
+        async with self._pause:
+            try:
+                transaction = await self._begin()
+                batch = Batch((), transaction.head, results=[_question(_ATTEMPT)])
+                await transaction.commit(batch, self._clock.cautious(RESULT_SECONDS))
+            except RegistryError as error:
+                self.failure = error
+                raise
+            self.failure = None
 
     async def run(self) -> None:
         """Commits until `aclose`, then what is still queued."""
@@ -275,6 +293,7 @@ class Committer:
                         await transaction.rollback()
                         break
                     await self._write(transaction, batch)
+                    self.failure = None
                     report.revisions = len(batch.commits)
                     report.changes = sum(len(commit.changes) for commit in batch.commits)
                     break
@@ -288,11 +307,13 @@ class Committer:
                     raise
         except RegistryError as error:
             report.failure = error.reason
+            self.failure = error
             _fail(waiting, error)
         except Exception:  # noqa: BLE001 - whoever waits must be told
             report.failure = StoreUnavailable.reason
+            self.failure = StoreUnavailable()
             _log.exception("commit_failed")
-            _fail(waiting, StoreUnavailable())
+            _fail(waiting, self.failure)
         else:
             for one, answer in batch.answers:
                 if one.answer.done():

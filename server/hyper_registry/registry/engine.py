@@ -71,7 +71,11 @@ class ReadOptions:
 
 
 class Engine:
-    """A registry that runs in this process. `start` before anything else, `aclose` at the end."""
+    """A registry that runs in this process. `start` before anything else, `aclose` at the end.
+
+    `verified_at` is when it was last known whether the store can be read, by the monotonic clock,
+    and `unverified` why it could not, '' if it could.
+    """
 
     def __init__(
         self,
@@ -83,6 +87,8 @@ class Engine:
         observer: CommitObserver | None = None,
     ) -> None:
         self.store = store
+        self.verified_at = time.monotonic()
+        self.unverified = ""
         self._lost: StoreLost | None = None
         self._is_lost = asyncio.Event()
         self.view = View()
@@ -248,6 +254,13 @@ class Engine:
                 self._is_lost.set()
             except RegistryError as error:
                 _log.warning("store_not_verified", error=error.message)
+                self._note_store(error.message)
+            else:
+                self._note_store("")
+
+    def _note_store(self, problem: str) -> None:
+        self.unverified = problem
+        self.verified_at = time.monotonic()
 
     async def _sweep(self) -> None:
         while True:

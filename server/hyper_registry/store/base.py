@@ -379,6 +379,13 @@ class Store(ABC):
     async def size(self) -> int:
         """How many bytes the store takes on disk; 0 in memory."""
 
+    async def room(self) -> int | None:
+        """How many bytes there are on the disk of the store; None where that is not limited.
+
+        Raises OSError.
+        """
+        return None
+
     @abstractmethod
     async def aclose(self) -> None:
         """Closes the store; what was committed stays."""

@@ -5,6 +5,7 @@ While it is open anyone may read the file with `sqlite3`.
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import sqlite3
@@ -157,6 +158,11 @@ class SqliteStore(SqlStore):
         checkpointer, self._checkpointer = self._checkpointer, None
         if checkpointer is not None:
             checkpointer.close()
+
+    async def room(self) -> int | None:
+        """See Store."""
+        found = await asyncio.to_thread(os.statvfs, self.path.parent)
+        return found.f_bavail * found.f_frsize
 
     def measure(self) -> int:
         """See SqlStore."""

@@ -15,8 +15,8 @@ from starlette.routing import BaseRoute, Route
 class Health:
     """Whether the registry serves, what of it is in order, and what it holds.
 
-    `serving` is what the gRPC health service says, whatever the `checks`. `notes` are what somebody
-    should look at, by the part that it is about, while the registry serves.
+    `serving` is what the gRPC health service says, and `checks` whether each part is in order.
+    `notes` are what somebody should look at, by the part that it is about.
     """
 
     serving: bool
