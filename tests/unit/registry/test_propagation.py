@@ -272,7 +272,7 @@ async def test_the_answer_has_the_health_in_the_end() -> None:
         created, unchanged, *_ = decisions[0].results
         for result, id_ in ((created, "a"), (unchanged, "y")):
             assert result.record == engine.view.entity(id_, engine.view.visible)
-            assert codec.decode_entity(result.record).health == Health.DEGRADED
+            assert _now(engine, id_).health == Health.DEGRADED
         assert unchanged.outcome == m.Outcome.UNCHANGED
         assert engine.view.counts.entities_by_health[Health.DEGRADED] == 2
 

@@ -30,6 +30,7 @@ from hyper_registry.services import parsing
 from ose.registry.v1 import mutation_pb2, registry_service_pb2
 from ose.registry.v1.entity_pb2 import Entity as EntityMessage
 from ose.registry.v1.mutation_pb2 import Mutation as MutationMessage
+from ose.registry.v1.relationship_pb2 import HealthCoupling
 from ose.registry.v1.relationship_pb2 import Relationship as RelationshipMessage
 from tests.unit.registry.support import metadata_value
 from tests.unit.services.messages import nested
@@ -124,7 +125,7 @@ def test_what_carries_health_is_one_way() -> None:
     """By its type or by what it says; a soft dependency may be bidirectional."""
     both = relationship(bidirectional=True, type="depends_on")
     assert refused(parsing.new_relationship, both) == ["bidirectional"]
-    both.health_coupling = 2
+    both.health_coupling = HealthCoupling.HEALTH_COUPLING_SOFT
     assert parsing.new_relationship(both).bidirectional
     hard = relationship(bidirectional=True, type="uses", health_coupling=1)
     assert refused(parsing.new_relationship, hard) == ["bidirectional"]
