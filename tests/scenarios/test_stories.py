@@ -42,6 +42,7 @@ from ose.registry.v1 import (
     entity_service_pb2,
     feature_service_pb2,
     graph_service_pb2,
+    health_service_pb2,
     lease_service_pb2,
     plugin_service_pb2,
     registry_service_pb2,

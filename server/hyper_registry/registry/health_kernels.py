@@ -62,8 +62,9 @@ PHASE, HEAD, QUEUED, CHANGED, LATER = range(5)
 STATE_WIDTH = 5
 LOSING, GAINING = 1, 2
 
-# What is assumed of a row in place of what is reported.
-NOTHING, FAILED, WORKING = 0, 1, 2
+# What is assumed of a row: that it is reported unhealthy, that it works whatever it needs, or that
+# it is not reported unhealthy.
+NOTHING, FAILED, WORKING, QUIET = 0, 1, 2, 3
 
 _LENGTH = (1 << LENGTH_BITS) - 1
 _LOW = (1 << 32) - 1
@@ -103,6 +104,12 @@ def version(rows: Ints, slots: Ints, row: _Int, revision: _Int) -> _Int:
 
 
 @numba.njit(cache=True, nogil=True)
+def rank_of(row: _Int, ranks: Ints) -> _Int:
+    """The rank of a row; 0 of one that has been added since the ranks were begun."""
+    return ranks[row, 0] if row < len(ranks) else np.int64(0)
+
+
+@numba.njit(cache=True, nogil=True)
 def _is_reported(rows: Ints, slots: Ints, row: _Int, revision: _Int, assumed: Bytes) -> bool:
     """Whether a row is, or is assumed to be, unhealthy by itself."""
     if len(assumed) and assumed[row]:
@@ -126,7 +133,7 @@ def _failing(
     start, length = refs[row, 0] >> LENGTH_BITS, refs[row, 0] & _LENGTH
     has_groups = False
     for i in range(start, start + length):
-        rank: _Int = ranks[pool[i, 0] >> 32, 0]
+        rank: _Int = rank_of(pool[i, 0] >> 32, ranks)
         if rank == 0 or rank >= below:
             continue
         codes = need(pool[i, 0], edges, types, revision)
@@ -138,7 +145,7 @@ def _failing(
     if not has_groups:
         return np.int64(0)
     for i in range(start, start + length):
-        rank = ranks[pool[i, 0] >> 32, 0]
+        rank = rank_of(pool[i, 0] >> 32, ranks)
         if rank == 0 or rank >= below:
             continue
         codes = need(pool[i, 0], edges, types, revision)
@@ -173,7 +180,7 @@ def _failing_group(
         codes = need(pool[i, 0], edges, types, revision)
         if codes < 0 or codes >> GROUP_SHIFT & MAX_GROUPS != group:
             continue
-        rank = ranks[pool[i, 0] >> 32, 0]
+        rank = rank_of(pool[i, 0] >> 32, ranks)
         if rank == 0 or rank >= below or i < first:
             return np.int64(0)
         highest = max(highest, rank)
@@ -261,7 +268,10 @@ def work(
         budget -= length
         for i in range(start, start + length):
             dependent = in_pool[i, 0] >> 32
-            if ranks[dependent, 0] > rank and need(in_pool[i, 0], edges, types, revision) >= 0:
+            if (
+                rank_of(dependent, ranks) > rank
+                and need(in_pool[i, 0], edges, types, revision) >= 0
+            ):
                 push(dependent, state, queue, flags)
     while state[QUEUED]:
         if budget <= 0:
@@ -283,7 +293,7 @@ def work(
         budget -= length
         for i in range(start, start + length):
             dependent = in_pool[i, 0] >> 32
-            if not ranks[dependent, 0] and need(in_pool[i, 0], edges, types, revision) >= 0:
+            if need(in_pool[i, 0], edges, types, revision) >= 0 and not ranks[dependent, 0]:
                 push(dependent, state, queue, flags)
     return True
 

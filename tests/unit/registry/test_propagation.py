@@ -34,18 +34,18 @@ from tests.unit.registry.support import (
     write,
 )
 
-_IDS = [f"e{number}" for number in range(9)]
+IDS = [f"e{number}" for number in range(9)]
 _numbers = st.integers(0, 1 << 16)
-_some = st.sampled_from(_IDS)
-_healths = st.sampled_from([1, 1, 2, 3, 3, 3, 4])
+_some = st.sampled_from(IDS)
+healths = st.sampled_from([1, 1, 2, 3, 3, 3, 4])
 _couplings = st.sampled_from([0, 0, 0, 1, 2])
 _groups = st.sampled_from(["", "", "a", "a", "b"])
 _types = st.sampled_from(["depends_on", "depends_on", "requires", "uses"])
 
 # What is done, with numbers that choose among what there is then.
 _steps = st.one_of(
-    st.tuples(st.just("report"), _some, _healths),
-    st.tuples(st.just("report"), _some, _healths),
+    st.tuples(st.just("report"), _some, healths),
+    st.tuples(st.just("report"), _some, healths),
     st.tuples(st.just("link"), _some, _some, _types, _couplings, _groups),
     st.tuples(st.just("link"), _some, _some, _types, _couplings, _groups),
     st.tuples(st.just("link"), _some, _some, _types, _couplings, _groups),
@@ -53,8 +53,8 @@ _steps = st.one_of(
     st.tuples(st.just("delete"), _some),
 )
 _Steps = Sequence[tuple[Any, ...]]
-_histories = st.lists(st.lists(_steps, min_size=1, max_size=5), min_size=1, max_size=12)
-_starts = st.lists(
+histories = st.lists(st.lists(_steps, min_size=1, max_size=5), min_size=1, max_size=12)
+starts = st.lists(
     st.tuples(st.just("link"), _some, _some, _types, _couplings, _groups), max_size=25
 )
 
@@ -88,8 +88,9 @@ def _mutations(oracle: Oracle, steps: _Steps) -> list[m.Mutation]:
     return made
 
 
-async def _play(engine: Engine, oracle: Oracle, start: _Steps, history: Sequence[_Steps]) -> None:
-    everything = [("report", id_, 1) for id_ in _IDS]
+async def play(engine: Engine, oracle: Oracle, start: _Steps, history: Sequence[_Steps]) -> None:
+    """Writes what a start and a history stand for, and has the oracle decide it too."""
+    everything = [("report", id_, 1) for id_ in IDS]
     for steps in (everything, start, *history):
         if mutations := _mutations(oracle, steps):
             await submit_all(engine, oracle, [request(*mutations)])
@@ -108,13 +109,13 @@ def _check_ranks(engine: Engine) -> None:
 
 
 @settings(max_examples=150)
-@given(start=_starts, history=_histories)
+@given(start=starts, history=histories)
 async def test_health_is_what_follows(start: _Steps, history: list[_Steps]) -> None:
     """Of circles, alternatives, soft relationships and whatever is done to them, in any order."""
     disk = MemoryDisk()
     async with running(disk) as engine:
         oracle = oracle_of(engine)
-        await _play(engine, oracle, start, history)
+        await play(engine, oracle, start, history)
         await check(engine, oracle)
     async with running(disk) as engine:
         # What a server has that starts is what one has that ran.
@@ -123,7 +124,7 @@ async def test_health_is_what_follows(start: _Steps, history: list[_Steps]) -> N
 
 
 @settings(max_examples=40)
-@given(start=_starts, history=_histories, more=_histories, share=st.floats(0, 1))
+@given(start=starts, history=histories, more=histories, share=st.floats(0, 1))
 async def test_health_survives_compaction(
     start: _Steps, history: list[_Steps], more: list[_Steps], share: float
 ) -> None:
@@ -131,12 +132,12 @@ async def test_health_survives_compaction(
     disk = MemoryDisk()
     async with running(disk) as engine:
         oracle = oracle_of(engine)
-        await _play(engine, oracle, start, history)
+        await play(engine, oracle, start, history)
         floor = round(share * engine.view.visible)
         await engine.compact(floor, "", "")
         oracle.states.extend(oracle.states[-1:] * (engine.view.visible - oracle.revision))
         reorganise(engine, floor)
-        await _play(engine, oracle, (), more)
+        await play(engine, oracle, (), more)
         await check(engine, oracle)
         while await engine.store.trim(floor, 100):
             pass
@@ -148,14 +149,14 @@ async def test_health_survives_compaction(
 
 
 @settings(max_examples=40)
-@given(start=_starts, history=_histories, others=_histories)
+@given(start=starts, history=histories, others=histories)
 async def test_what_is_taken_back_leaves_no_trace(
     start: _Steps, history: list[_Steps], others: list[_Steps]
 ) -> None:
     """Dry runs, and requests that fail at their last mutation, change nothing of what follows."""
     async with running() as engine:
         oracle = oracle_of(engine)
-        await _play(engine, oracle, start, ())
+        await play(engine, oracle, start, ())
         for steps, other in zip(history, others, strict=False):
             tried = _mutations(oracle, other)
             await submit_all(engine, oracle, [
@@ -163,7 +164,7 @@ async def test_what_is_taken_back_leaves_no_trace(
                 request(*tried, m.DeleteEntity("nobody")),
             ])  # fmt: skip
             _check_ranks(engine)
-            await _play(engine, oracle, (), [steps])
+            await play(engine, oracle, (), [steps])
         await check(engine, oracle)
 
 
@@ -177,15 +178,16 @@ def _report(id_: str, health: Health) -> m.Mutation:
     return m.UpdateEntity(entity(id_, reported_health=health), ("reported_health",))
 
 
-def _needs(source: str, target: str, **values: Any) -> m.Mutation:
-    return m.CreateRelationship(edge(f"{source}>{target}", source, target, "depends_on", **values))
+def needs(source: str, target: str, type_: str = "depends_on", **values: Any) -> m.Mutation:
+    """Makes an entity need another one."""
+    return m.CreateRelationship(edge(f"{source}>{target}", source, target, type_, **values))
 
 
 async def test_a_circle_heals() -> None:
     """Two that need each other are degraded by a third, and heal with it."""
     async with running() as engine:
         await ready(engine, "a", "b", "c")
-        await write(engine, _needs("a", "b"), _needs("b", "a"), _needs("b", "c"))
+        await write(engine, needs("a", "b"), needs("b", "a"), needs("b", "c"))
         failed = await write(engine, _report("c", Health.UNHEALTHY))
         for id_ in "ab":
             found = _now(engine, id_)
@@ -201,7 +203,7 @@ async def test_only_what_is_reported_unhealthy_is_a_cause() -> None:
     """Degraded and unknown do not reach others, and the worse of told and derived counts."""
     async with running() as engine:
         await ready(engine, "a", "b", "c", "d")
-        await write(engine, _needs("a", "b"), _needs("c", "b"), _needs("d", "b"))
+        await write(engine, needs("a", "b"), needs("c", "b"), needs("d", "b"))
         await write(engine, _report("c", Health.UNKNOWN), _report("d", Health.UNHEALTHY))
         for mild in (Health.DEGRADED, Health.UNKNOWN):
             await write(engine, _report("b", mild))
@@ -217,20 +219,20 @@ async def test_alternatives_fail_together() -> None:
     async with running() as engine:
         await ready(engine, "a", "b", "x", "y")
         await write(
-            engine, _needs("a", "x", any_of="db"), _needs("a", "y", any_of="db"),
-            _needs("b", "y", any_of="db"),
+            engine, needs("a", "x", any_of="db"), needs("a", "y", any_of="db"),
+            needs("b", "y", any_of="db"),
         )  # fmt: skip
         await write(engine, _report("y", Health.UNHEALTHY))
         assert [_now(engine, id_).health for id_ in "ab"] == [1, 2]
         await write(engine, m.DeleteRelationship("a>x"))
         assert _now(engine, "a").health == 2
-        await write(engine, _needs("a", "x", any_of="db"))
+        await write(engine, needs("a", "x", any_of="db"))
         assert _now(engine, "a").health == 1
         await write(engine, _report("x", Health.UNHEALTHY))
         assert _now(engine, "a").health == 2
         await write(engine, m.DeleteRelationship("a>x"), _report("x", Health.HEALTHY))
         assert _now(engine, "a").health == 2
-        await write(engine, _needs("a", "x", any_of="db"))
+        await write(engine, needs("a", "x", any_of="db"))
         assert _now(engine, "a").health == 1
 
 
@@ -240,8 +242,8 @@ async def test_hard_and_soft_say_more_than_the_type() -> None:
         await ready(engine, "a", "b", "c", "d", "x")
         await write(
             engine,
-            _needs("a", "x"),
-            _needs("b", "x", health_coupling=HealthCoupling.SOFT),
+            needs("a", "x"),
+            needs("b", "x", health_coupling=HealthCoupling.SOFT),
             m.CreateRelationship(edge("c>x", "c", "x", "uses")),
             m.CreateRelationship(
                 edge("d>x", "d", "x", "uses", health_coupling=HealthCoupling.HARD)
@@ -266,7 +268,7 @@ async def test_the_answer_has_the_health_in_the_end() -> None:
             engine,
             m.CreateEntity(entity("a")),
             m.PutEntity(entity("y"), frozenset()),
-            _needs("a", "x"), _needs("y", "x"), _report("x", Health.UNHEALTHY),
+            needs("a", "x"), needs("y", "x"), _report("x", Health.UNHEALTHY),
             decisions=decisions,
         )  # fmt: skip
         created, unchanged, *_ = decisions[0].results
@@ -283,7 +285,7 @@ async def test_many_turn_in_parts() -> None:
         await ready(engine, "x")
         ids = [f"n{number}" for number in range(2 * MAX_ENTITIES + 1)]
         await write(engine, *(m.CreateEntity(entity(id_)) for id_ in ids))
-        await write(engine, *(_needs(id_, "x") for id_ in ids))
+        await write(engine, *(needs(id_, "x") for id_ in ids))
         revision = await write(engine, _report("x", Health.UNHEALTHY))
         changes = (await log_of(engine))[revision - 1].changes
         assert [change.kind for change in changes] == [Kind.ENTITY] + 3 * [Kind.HEALTH]
@@ -298,7 +300,7 @@ async def test_turning_takes_no_room_for_records() -> None:
     """A derived version has the bytes of the one before, also when memory is reorganised."""
     async with running() as engine:
         await ready(engine, "a", "x")
-        await write(engine, _needs("a", "x"))
+        await write(engine, needs("a", "x"))
         sizes = []
         for number in range(6):
             # The record of x, and nothing of a.
@@ -336,7 +338,7 @@ async def test_too_many_groups_of_alternatives(monkeypatch: pytest.MonkeyPatch, 
     async with running() as engine:
         await ready(engine, "a", "b", *(f"x{number}" for number in range(5)))
         for number in range(count):
-            await write(engine, _needs("a", f"x{number}", any_of=f"g{number}"))
-            await write(engine, _needs("b", f"x{number}", any_of=f"g{number}"))
+            await write(engine, needs("a", f"x{number}", any_of=f"g{number}"))
+            await write(engine, needs("b", f"x{number}", any_of=f"g{number}"))
         with pytest.raises(Exception, match="max_groups"):
-            await write(engine, _needs("a", "x4", any_of="one more"))
+            await write(engine, needs("a", "x4", any_of="one more"))
