@@ -29,7 +29,7 @@ CODE = grpc.StatusCode
 SERVICES = [
     f"ose.registry.v1.{name}Service"
     for name in (
-        *("Admin", "Entity", "Feature", "Graph", "Lease", "Plugin"),
+        *("Admin", "Entity", "Feature", "Graph", "Health", "Lease", "Plugin"),
         *("Registry", "Relationship", "Search", "Watch"),
     )
 ]

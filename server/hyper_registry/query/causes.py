@@ -139,6 +139,4 @@ def _explanation(
                 weights=found.weights(edges),
             )
         )
-    return Explanation(
-        found.nodes.joined(), found.edges.joined(), causes, len(rows), revision
-    )  # fmt: skip
+    return Explanation(found.nodes.joined(), found.edges.joined(), causes, len(rows), revision)

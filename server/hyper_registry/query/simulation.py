@@ -23,6 +23,7 @@ from hyper_registry.query.traversal import DEFAULT_BYTES
 from hyper_registry.query.working import in_thread
 from hyper_registry.registry import codec
 from hyper_registry.registry import health_kernels as registry_kernels
+from hyper_registry.registry.adjacency import LENGTH_BITS
 from hyper_registry.registry.columns import Bytes, Ints
 from hyper_registry.registry.propagation import Spread, failed_at
 from hyper_registry.registry.table import (
@@ -160,9 +161,7 @@ def _simulated(world: _World, assumed: Mapping[int, Assumption], limit: int) -> 
         flags[row] = registry_kernels.FAILED if one.has_failed else registry_kernels.QUIET
     ranks = world.ranks()
     before = ranks.copy()
-    spread = Spread(
-        generation, world.view.health_types, ranks, assumed, revision, flags
-    )  # fmt: skip
+    spread = Spread(generation, world.view.health_types, ranks, assumed, revision, flags)
     while not spread.work():
         pass
     candidates: Ints = np.union1d(spread.changed, np.fromiter(assumed, dtype=np.int64))
@@ -206,8 +205,8 @@ def _answer(
     changes = [
         HealthChange(
             entity_id=codec.record_id(table.record(slot)),
-            before=before,  # type: ignore[arg-type]
-            after=after,  # type: ignore[arg-type]
+            before=before,
+            after=after,
             distance=distance,
         )
         for slot, before, after, distance in zip(
@@ -252,7 +251,7 @@ def _linked_features(world: _World, rows: Ints) -> Iterator[tuple[str, int]]:
     if code is None:
         return
     table, out = world.generation.entities, world.generation.graph.outgoing
-    room = int((out.refs.array[rows, 0] & ((1 << registry_kernels.LENGTH_BITS) - 1)).sum())
+    room = int((out.refs.array[rows, 0] & ((1 << LENGTH_BITS) - 1)).sum())
     found: Ints = np.empty((room, 2), dtype=np.int64)
     many = health_kernels.targets_of(
         rows, code, world.revision, out.refs.array, out.pool.array,

@@ -175,7 +175,7 @@ def _failing_group(
 
     It was, if `first` is not the first of it.
     """
-    highest = np.int64(0)
+    highest: _Int = np.int64(0)
     for i in range(start, start + length):
         codes = need(pool[i, 0], edges, types, revision)
         if codes < 0 or codes >> GROUP_SHIFT & MAX_GROUPS != group:

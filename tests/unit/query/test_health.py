@@ -1,4 +1,4 @@
-"""Causes, what would be, and single points of failure, against an oracle that is obviously right."""
+"""Causes, what would be, and single points of failure, against an oracle that is plain."""
 
 from __future__ import annotations
 
