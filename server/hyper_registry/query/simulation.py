@@ -40,6 +40,8 @@ from ose.registry.v1.health_service_pb2 import FailurePoint, HealthChange
 _LOW = (1 << 32) - 1
 # An id, two healths and a distance beside the record.
 _CHANGE_BYTES = 300
+# Of needs, as points of failure are looked for: a few seconds.
+_MOST_NEEDS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ class Ranked:
     nodes_bytes: bytes
     points: list[FailurePoint]
     total: int
+    complete: bool
 
 
 class Simulator:
@@ -278,13 +281,15 @@ def _ranked(world: _World, types: Bytes, limit: int, flag: Ints) -> Ranked:
         meant &= types[table.rows.array[: world.count, TYPE]].astype(np.bool_)
     starts, sources, groups, alternatives = _needs(world, ranks)
     # Who is needed by nobody hurts nobody.
-    candidates = np.flatnonzero(meant & (np.diff(starts) > 0))
+    needed = np.diff(starts)
+    candidates = np.flatnonzero(meant & (needed > 0))
+    candidates = candidates[np.argsort(-needed[candidates], kind="stable")]
     counted = ((versions >= 0) & (told != Health.DEGRADED)).astype(np.uint8)
     counts = np.zeros(len(candidates), dtype=np.int64)
-    health_kernels.failure_points(
+    tried = health_kernels.failure_points(
         candidates, ranks, counted, starts, sources, groups, alternatives,
         np.zeros(world.count + len(alternatives), dtype=np.int64), alternatives.copy(),
-        np.empty(world.count, dtype=np.int64), flag, counts,
+        np.empty(world.count, dtype=np.int64), _MOST_NEEDS, flag, counts,
     )  # fmt: skip
     order = np.lexsort((candidates, -counts))[: min(limit, int(np.count_nonzero(counts)))]
     slots = versions[candidates[order]]
@@ -292,7 +297,8 @@ def _ranked(world: _World, types: Bytes, limit: int, flag: Ints) -> Ranked:
         FailurePoint(entity_id=codec.record_id(table.record(slot)), degraded=count)
         for slot, count in zip(slots.tolist(), counts[order].tolist(), strict=True)
     ]
-    return Ranked(gather(table, slots), points, int(np.count_nonzero(counts)))
+    total = int(np.count_nonzero(counts))
+    return Ranked(gather(table, slots), points, total, tried == len(candidates))
 
 
 def _needs(world: _World, ranks: Ints) -> tuple[Ints, Ints, Ints, Ints]:
