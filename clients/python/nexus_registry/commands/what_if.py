@@ -115,10 +115,8 @@ def _meant(
             if found.id in seen:
                 raise click.UsageError(f"{text} is assumed to be two things, or twice the same")
             seen.add(found.id)
-            is_gone = name == "removed"
-            health = f"HEALTH_STATUS_{(name or 'unhealthy').upper()}"
-            yield HealthAssumption(
-                entity_id=found.id,
-                removed=is_gone,
-                health=None if is_gone else HealthStatus.Value(health),
-            )
+            if name == "removed":
+                yield HealthAssumption(entity_id=found.id, removed=True)
+            else:
+                health = HealthStatus.Value(f"HEALTH_STATUS_{(name or 'unhealthy').upper()}")
+                yield HealthAssumption(entity_id=found.id, health=health)

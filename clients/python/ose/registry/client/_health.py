@@ -56,15 +56,9 @@ class HealthMethods:
         changes are answered, the nearest, 1,000 unless it is set and never more than 10,000; the
         counts are of all. Raises NotFound if one of the entities is not there.
         """
-        one = isinstance(assumptions, str | HealthAssumption)
-        many = [assumptions] if one else assumptions
-        request = SimulateHealthRequest(
-            assumptions=[
-                HealthAssumption(entity_id=each) if isinstance(each, str) else each for each in many
-            ],
-            limit=limit,
-            **fields(read),
-        )
+        given = [assumptions] if isinstance(assumptions, str | HealthAssumption) else assumptions
+        meant = [HealthAssumption(entity_id=o) if isinstance(o, str) else o for o in given]
+        request = SimulateHealthRequest(assumptions=meant, limit=limit, **fields(read))
         return await self._calls.unary(self._connection.health.SimulateHealth, request, timeout)
 
     async def list_failure_points(
