@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -128,6 +129,11 @@ class _World:
         self.edge_count = generation.relationships.slots.length
         self.count = generation.entities.rows.length
 
+    @cached_property
+    def types(self) -> Bytes:
+        """Which types of relationships carry health."""
+        return self.view.health_types_at(self.generation, self.revision)
+
     def row(self, entity_id: str) -> int:
         """The row of an entity. Raises EntityNotFound."""
         table = self.generation.entities
@@ -151,7 +157,7 @@ class _World:
     def ranks(self) -> Ints:
         """What has failed."""
         ranks: Ints = np.zeros((self.count, 1), dtype=np.int64)
-        spread = failed_at(self.view, self.generation, self.revision, ranks)
+        spread = failed_at(self.generation, self.types, self.revision, ranks)
         while not spread.work():
             pass
         return ranks
@@ -164,7 +170,7 @@ def _simulated(world: _World, assumed: Mapping[int, Assumption], limit: int) -> 
         flags[row] = registry_kernels.FAILED if one.has_failed else registry_kernels.QUIET
     ranks = world.ranks()
     before = ranks.copy()
-    spread = Spread(generation, world.view.health_types, ranks, assumed, revision, flags)
+    spread = Spread(generation, world.types, ranks, assumed, revision, flags)
     while not spread.work():
         pass
     candidates: Ints = np.union1d(spread.changed, np.fromiter(assumed, dtype=np.int64))
@@ -193,7 +199,7 @@ def _distances(world: _World, assumed: Mapping[int, Assumption], flipped: Ints) 
     turned: Bytes = flipped[:, 0].astype(np.uint8)
     health_kernels.spread_distances(
         np.fromiter(assumed, dtype=np.int64), turned, world.revision, incoming.refs.array,
-        incoming.pool.array, edges, world.view.health_types, distances,
+        incoming.pool.array, edges, world.types, distances,
         np.empty(world.count, dtype=np.int64),
     )  # fmt: skip
     return distances
@@ -307,7 +313,7 @@ def _needs(world: _World, ranks: Ints) -> tuple[Ints, Ints, Ints, Ints]:
     codes = slots[:, SIZE_CODES] & _LOW
     coupling = codes >> registry_kernels.COUPLING_SHIFT & 3
     carries = (coupling == 1) | (
-        (coupling == 0) & (world.view.health_types[codes >> registry_kernels.TYPE_SHIFT] != 0)
+        (coupling == 0) & (world.types[codes >> registry_kernels.TYPE_SHIFT] != 0)
     )
     living = (slots[:, BORN] <= world.revision) & (slots[:, DIED] > world.revision)
     edges = np.flatnonzero(living & carries & (codes & 1 == 0))

@@ -22,7 +22,7 @@ from hyper_registry.registry.engine import Engine
 from hyper_registry.registry.mutations import CreateEntity, UpdateEntity
 from ose.registry.v1.entity_service_pb2 import ListEntitiesResponse
 from ose.registry.v1.health_service_pb2 import ExplainHealthResponse, SimulateHealthResponse
-from tests.unit.registry.oracle import Oracle, State, carries_health
+from tests.unit.registry.oracle import Oracle, State
 from tests.unit.registry.support import entity, oracle_of, packed, running, write
 from tests.unit.registry.test_propagation import IDS, healths, histories, needs, play, starts
 
@@ -33,7 +33,7 @@ def _needs(state: State, source: str) -> list[list[tuple[str, str]]]:
     """What an entity needs: each need as the relationships and targets, one of which must work."""
     groups: dict[str, list[tuple[str, str]]] = {}
     for id_, one in state.relationships.items():
-        if one["source_id"] == source and carries_health(one):
+        if one["source_id"] == source and state.carries_health(one):
             groups.setdefault(one["any_of"] or f"only {id_}", []).append((id_, one["target_id"]))
     return [*groups.values()]
 
