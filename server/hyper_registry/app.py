@@ -117,7 +117,7 @@ class Server:
     `owns_process` says that there is nothing else in the process, which may then be tuned for it.
     """
 
-    def __init__(self, config: Config, owns_process: bool = True) -> None:
+    def __init__(self, config: Config, owns_process: bool = False) -> None:
         self._config = config
         self._owns_process = owns_process
         self._exit = AsyncExitStack()
@@ -222,7 +222,7 @@ class Server:
             self._exit.push_async_callback(prober.aclose)
         if http is not None:
             self._exit.push_async_callback(http.aclose)
-        self._exit.push_async_callback(_end_streams, engine, hub, graph_hub)
+        self._exit.push_async_callback(_end_streams, engine, hub, graph_hub, config.grace_seconds)
         self._exit.push_async_callback(serving.close)
         self._exit.push_async_callback(vitals.aclose)
         await serving.prepare()
@@ -300,7 +300,7 @@ async def run(config: Config) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    server = Server(config)
+    server = Server(config, owns_process=True)
     await server.start()
     lost = asyncio.create_task(server.engine.until_lost())
     lost.add_done_callback(lambda _: stop.set())
@@ -350,8 +350,14 @@ def _warm_up() -> None:
     grammar.warm_up()
 
 
-async def _end_streams(engine: Engine, hub: WatchHub, graph_hub: GraphHub) -> None:
-    """Lets every stream deliver what is committed, and end."""
+async def _end_streams(
+    engine: Engine, hub: WatchHub, graph_hub: GraphHub, grace_seconds: float
+) -> None:
+    """Lets every stream deliver what is committed, and end.
+
+    Writing ends first: what is acknowledged after the last word of a stream would be missing on it.
+    """
+    await engine.seal(grace_seconds)
     engine.feed.close()
     await asyncio.sleep(_LAST_WORDS_SECONDS)
     await hub.aclose()
