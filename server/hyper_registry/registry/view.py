@@ -23,6 +23,7 @@ from hyper_registry.model.relationship import Relationship
 from hyper_registry.model.revision import ordinal_of
 from hyper_registry.registry import carrying, codec, health_kernels
 from hyper_registry.registry.adjacency import Adjacency
+from hyper_registry.registry.carrying import MAX_TYPES
 from hyper_registry.registry.codec import ENTITY_TAG, RELATIONSHIP_TAG, metadata
 from hyper_registry.registry.columns import Bytes, IntColumns, Ints
 from hyper_registry.registry.table import (
@@ -56,10 +57,8 @@ class Names:
         code = self.codes.get(name)
         if code is None:
             code = len(self.names)
-            if code >= carrying.MAX_TYPES:
-                raise StoreFull(
-                    f"at most {carrying.MAX_TYPES} different types; nothing was written"
-                )
+            if code >= MAX_TYPES:
+                raise StoreFull(f"at most {MAX_TYPES} different types; nothing was written")
             self.names.append(name)
             self.codes[name] = code
         return code
