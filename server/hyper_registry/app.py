@@ -39,7 +39,14 @@ from hyper_registry.plugins.classification import (
     read_registry,
 )
 from hyper_registry.plugins.classifying import Classifying, missing, of_file
-from hyper_registry.query import arcs, component_kernels, differences, kernels, path_kernels
+from hyper_registry.query import (
+    arcs,
+    component_kernels,
+    differences,
+    health_kernels,
+    kernels,
+    path_kernels,
+)
 from hyper_registry.query.language import grammar
 from hyper_registry.query.search.follower import SearchIndex
 from hyper_registry.query.traversal import Walker
@@ -50,6 +57,7 @@ from hyper_registry.services.binding import handlers
 from hyper_registry.services.entity_service import EntityService
 from hyper_registry.services.feature_service import FeatureService
 from hyper_registry.services.graph_service import GraphService
+from hyper_registry.services.health_service import HealthService
 from hyper_registry.services.lease_service import LeaseService
 from hyper_registry.services.methods import Door, Service
 from hyper_registry.services.plugin_service import PluginService
@@ -181,6 +189,7 @@ class Server:
             PluginService(engine, catalogue, classifying),
             FeatureService(engine, catalogue, classifying),
             LeaseService(engine, leases),
+            HealthService(engine),
             AdminService(engine, hub.statistics, leases),
         ]
         serving = Serving([service.descriptor.full_name for service in services])
@@ -336,6 +345,7 @@ def _warm_up() -> None:
     arcs.warm_up()
     path_kernels.warm_up()
     component_kernels.warm_up()
+    health_kernels.warm_up()
     compaction.warm_up()
     grammar.warm_up()
 

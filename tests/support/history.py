@@ -18,6 +18,7 @@ from typing import Any, Literal
 import grpc
 from google.protobuf.message import Message
 
+from hyper_registry.model.health import turns_of
 from hyper_registry.model.revision import Action, Commit, Kind, Position
 from hyper_registry.store.base import Store
 from ose.registry.client import RegistryError
@@ -170,6 +171,7 @@ class Change:
     ordinal: int
     before: Any
     after: Any
+    derived: bool = False
 
     @property
     def key(self) -> Key:
@@ -188,6 +190,11 @@ class Revision:
     changes: tuple[Change, ...]
     floor: int
 
+    @property
+    def told(self) -> list[Change]:
+        """What the request changed itself, less what followed for the health of others."""
+        return [change for change in self.changes if not change.derived]
+
     def find(self, record: Record) -> Change | None:
         """The change that made this very record."""
         return next((change for change in self.changes if change.after == record), None)
@@ -201,9 +208,12 @@ class Log:
         self.by_request: dict[str, list[Revision]] = defaultdict(list)
         self._versions: dict[Key, list[tuple[int, Any, int]]] = defaultdict(list)
         self._states: dict[int, State] = {}
-        floor = 0
+        floor, entities = 0, dict[int, Entity]()
         for commit in commits:
-            changes = tuple(map(_change, commit.changes))
+            changes = tuple(
+                change for logged in commit.changes
+                for change in _changes(logged, commit.revision, entities)
+            )  # fmt: skip
             for change in changes:
                 if change.kind == Kind.COMPACTION:
                     floor = change.after
@@ -225,7 +235,8 @@ class Log:
 
     def has(self, record: Record) -> bool:
         """Whether the log made this very record."""
-        revision = self.revisions.get(record.revision)
+        since = record.health_revision if isinstance(record, Entity) else 0
+        revision = self.revisions.get(max(record.revision, since))
         return revision is not None and revision.find(record) is not None
 
     def state(self, revision: int) -> State:
@@ -308,6 +319,26 @@ async def read_log(store: Store) -> Log:
     """The log of an open store."""
     commits = [part for part, _ in await store.read_log(Position(0), 1 << 40, 1 << 60)]
     return Log(commits)
+
+
+def _changes(change: Any, revision: int, entities: dict[int, Entity]) -> Iterator[Change]:
+    """A change of the log; one of the health of many entities as changes of each.
+
+    `entities` are the latest by ordinal, and are kept up to date.
+    """
+    if change.kind == Kind.HEALTH:
+        turns = turns_of(change)
+        for ordinal, health in zip(turns.ordinals.tolist(), turns.after.tolist(), strict=True):
+            before, after = entities[ordinal], Entity()
+            after.CopyFrom(before)
+            after.health, after.health_revision = health, revision
+            entities[ordinal] = after
+            yield Change(Kind.ENTITY, Action.UPDATE, after.id, ordinal, before, after, True)
+        return
+    made = _change(change)
+    if made.kind == Kind.ENTITY and made.after is not None:
+        entities[made.ordinal] = made.after
+    yield made
 
 
 def _change(change: Any) -> Change:

@@ -19,7 +19,7 @@ from google.protobuf.duration_pb2 import Duration
 from hyper_registry.query.tokens import ResumeToken
 from ose.registry.client._errors import from_rpc_error
 from ose.registry.v1.admin_service_pb2 import CompactRequest
-from ose.registry.v1.entity_pb2 import Entity, EntityFilter
+from ose.registry.v1.entity_pb2 import Entity, EntityFilter, HealthStatus
 from ose.registry.v1.entity_service_pb2 import (
     BatchGetEntitiesRequest,
     CreateEntityRequest,
@@ -50,6 +50,11 @@ from tests.support.servers import Stubs
 BOOKMARK_SECONDS = 0.2
 _TYPES = ("service", "plugin", "host")
 _LINKS = ("depends_on", "requires", "peer")
+_REPORTED = (
+    *2 * (HealthStatus.HEALTH_STATUS_HEALTHY,),
+    HealthStatus.HEALTH_STATUS_DEGRADED,
+    *2 * (HealthStatus.HEALTH_STATUS_UNHEALTHY,),
+)
 _ENTITIES = [f"e{number}" for number in range(16)]
 _CALL_SECONDS = 20.0
 
@@ -199,15 +204,18 @@ class Workload:
             changed = Entity(id=id_, version=entity.version, labels=entity.labels)
             if random_.random() < 0.1:
                 changed = Entity(id=id_, regions=["local"])
+            elif random_.random() < 0.4:
+                changed = Entity(id=id_, reported_health=random_.choice(_REPORTED))
             request = UpdateEntityRequest(entity=changed, expected_revision=expected)
             return "UpdateEntity", entities.UpdateEntity, request
         if kind < 50:
             deletion = DeleteEntityRequest(id=id_, cascade=True, expected_revision=expected)
             return "DeleteEntity", entities.DeleteEntity, deletion
         if kind < 60:
+            type_ = random_.choice(_LINKS)
             link = Relationship(
-                source_id=id_, target_id=random_.choice(_ENTITIES), type=random_.choice(_LINKS),
-                bidirectional=random_.random() < 0.1,
+                source_id=id_, target_id=random_.choice(_ENTITIES), type=type_,
+                bidirectional=type_ == "peer" and random_.random() < 0.3,
             )  # fmt: skip
             creation = CreateRelationshipRequest(relationship=link)
             return "CreateRelationship", relationships.CreateRelationship, creation
@@ -381,6 +389,14 @@ class Workload:
             self._watch("previous", WatchRequest(start_revision=start, include_previous=True)),
             self._watch("tier", WatchRequest(entities=tier, start_revision=start)),
             self._watch("snapshot", WatchRequest(snapshot=True)),
+            self._watch(
+                "degraded",
+                WatchRequest(
+                    entities=EntityFilter(healths=[HealthStatus.HEALTH_STATUS_DEGRADED]),
+                    snapshot=True,
+                    include_previous=True,
+                ),
+            ),
             self._late("late", lambda: WatchRequest(entities=tier, snapshot=True)),
             self._watch(
                 "links",
