@@ -273,7 +273,10 @@ class Store(ABC):
     """The log, the tables and the results of one registry."""
 
     name: str
-    """What `GetStatistics.store` says: `memory`, `sqlite`."""
+    """What `GetStatistics.store` says: `memory`, `sqlite`, `postgresql`."""
+
+    is_shared: bool = False
+    """Whether other servers may have it open too, and write to it."""
 
     @abstractmethod
     async def open(self) -> Head:

@@ -1,0 +1,310 @@
+"""The store in PostgreSQL: of any number of servers at once.
+
+Whoever writes locks the head first, so that transactions are serial over all servers and the order
+of revisions is the order in which they are committed. Everyone else reads without waiting.
+
+Threads: beside those of SqlStore there is one for looking at the head (`_looker`), whose connection
+is in no transaction, and those of `Bell`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from threading import BoundedSemaphore
+from typing import Any, TypeVar, cast
+
+import psycopg
+from psycopg import IsolationLevel, errors
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from sqlalchemy import Connection, Engine, NullPool, create_engine
+
+from hyper_registry.model.errors import RegistryError, StoreFull, StoreLost, StoreUnavailable
+from hyper_registry.model.revision import Head
+from hyper_registry.store import postgres_write, queries, schema, views
+from hyper_registry.store.base import Batch
+from hyper_registry.store.checksums import Damaged
+from hyper_registry.store.queries import HeadRow
+from hyper_registry.store.sql import SqlStore, pause
+from hyper_registry.store.threads import Worker
+
+T = TypeVar("T")
+
+LEAST_VERSION = 150_000
+"""The oldest PostgreSQL that is supported, as it numbers itself."""
+
+# What a URL may say otherwise. Whoever is frozen while it holds the head is ended by the database
+# before anyone else gives up waiting for it.
+_DEFAULTS = {
+    "target_session_attrs": "read-write",
+    "connect_timeout": "5",
+    "application_name": "nexus-registry",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "15000",
+}
+_SETTINGS = {
+    "statement_timeout": "30s",
+    "lock_timeout": "8s",
+    "idle_in_transaction_session_timeout": "5s",
+    "client_connection_check_interval": "2s",
+    "timezone": "UTC",
+}
+_MOST_SNAPSHOTS = 8
+_MAKING = 0x0E5E_0001
+_HEAD = ", ".join(column.name for column in queries.HEAD_COLUMNS)
+_LOCK = f"SELECT schema_version, {_HEAD} FROM registry_head FOR UPDATE"
+_LOOK = f"SELECT {_HEAD} FROM registry_head"
+_SIZE = """
+SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::int8 FROM pg_class
+WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r'
+"""
+
+# What people can do something about, by the beginning of the SQLSTATE.
+_ADVICE = {
+    "28": "it refuses this user: check the user and the password",
+    "3D": "the database does not exist: create it",
+    "3F": "the schema does not exist: create it",
+    "42501": "the user may not do that: grant it what it needs",
+    "25006": "it is read-only: name a server that can be written",
+    "55P03": "another server holds the head of the log: try again",
+    "53300": "it has no connection left: raise max_connections, or run fewer servers",
+    "57014": "it took too long: try again",
+    "XX001": "it is damaged: restore it from a backup",
+    "XX002": "it is damaged: restore it from a backup",
+}
+
+
+class PostgresStore(SqlStore):
+    """A registry in the database, or in the schema of it, that a URL of libpq's leads to.
+
+    Raises ValueError for a URL that is none.
+    """
+
+    name = "postgresql"
+    is_shared = True
+    driver_errors = (psycopg.Error,)
+    views = views.views(views.POSTGRES)
+    pauses = (0.0, 0.05, 0.2, 0.5)
+
+    def __init__(self, url: str, migrates: bool = True) -> None:
+        super().__init__(migrates)
+        try:
+            given = conninfo_to_dict(url)
+        except psycopg.ProgrammingError as error:
+            raise ValueError(str(error).strip()) from None
+        ours = " ".join(f"-c {name}={value}" for name, value in _SETTINGS.items())
+        given["options"] = f"{ours} {given.get('options') or ''}".strip()
+        self.conninfo = make_conninfo(**{**_DEFAULTS, **given})
+        self.place = _place(given)
+        self._looker: Worker | None = None
+        self._looking: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._snapshot_seats = BoundedSemaphore(_MOST_SNAPSHOTS)
+        self._warnings: list[str] = []
+        self._engines = {True: _engine(self._connect_writer), False: _engine(self._connect_reader)}
+
+    def acquire(self) -> None:
+        """Others may have it open, too."""
+        self._looker = Worker("store-looker")
+
+    def release(self) -> None:
+        """See SqlStore."""
+        looking, self._looking = self._looking, None
+        if looking is not None:
+            with suppress(psycopg.Error):
+                looking.close()
+
+    def engine(self, writes: bool) -> Engine:
+        """See SqlStore."""
+        return self._engines[writes]
+
+    @contextmanager
+    def alone(self, connection: Connection) -> Iterator[None]:
+        """One server after the other."""
+        driver = _driver(connection)
+        _check_server(driver)
+        driver.execute("SELECT set_config('lock_timeout', '60s', false)")
+        # Of this schema alone: others in the database may have registries of their own.
+        key = "SELECT pg_advisory_lock(%s, hashtext(current_schema()))"
+        driver.execute(key, [_MAKING])
+        driver.commit()
+        try:
+            yield
+        finally:
+            with suppress(psycopg.Error):
+                driver.rollback()
+                driver.execute(key.replace("_lock", "_unlock"), [_MAKING])
+                driver.execute(f"SET lock_timeout = '{_SETTINGS['lock_timeout']}'")
+                driver.commit()
+
+    def configure(self, connection: Connection) -> None:
+        """Nothing is to be set up."""
+
+    def translate(self, error: Exception) -> RegistryError:
+        """See SqlStore."""
+        if isinstance(error, Damaged):
+            return StoreUnavailable(f"{self.place}: {error} is damaged: restore it from a backup")
+        state = getattr(error, "sqlstate", None) or ""
+        if isinstance(error, errors.DiskFull):
+            return StoreFull(f"{self.place}: the disk is full: free some space")
+        advice = next((said for start, said in _ADVICE.items() if state.startswith(start)), "")
+        detail = advice or str(error).strip().split("\n")[0] or type(error).__name__
+        return StoreUnavailable(f"{self.place}: {detail}")
+
+    def lock(self) -> HeadRow:
+        """The head as it is, locked. A connection that was lost is replaced, for a while."""
+        pauses = iter(self.pauses)
+        while True:
+            try:
+                with self.translated():
+                    if self._connection is None:
+                        self._connection = self.engine(writes=True).connect()
+                    return self._lock_head(_driver(self._connection))
+            except StoreUnavailable as error:
+                is_gone = self._connection is None or _driver(self._connection).closed
+                self._discard()
+                if isinstance(error, StoreLost) or not is_gone or not pause(next(pauses, None)):
+                    raise
+
+    def _lock_head(self, driver: psycopg.Connection[tuple[Any, ...]]) -> HeadRow:
+        row = driver.execute(_LOCK).fetchone()
+        if row is None:
+            raise Damaged("the head of the log")
+        version, *found = row
+        if version != schema.SCHEMA_VERSION:
+            raise StoreLost(
+                f"{self.place}: its schema has become version {version}: this program knows "
+                f"{schema.SCHEMA_VERSION}"
+            )
+        return queries.head_of(found)
+
+    def write(self, connection: Connection, known: HeadRow, batch: Batch, now: int) -> HeadRow:
+        """See SqlStore."""
+        return postgres_write.write(_driver(connection), known, batch, now)
+
+    def begin_filling(self, connection: Connection, known: HeadRow) -> postgres_write.Filling:
+        """See SqlStore."""
+        return postgres_write.Filling(_driver(connection), known)
+
+    def commit(self, connection: Connection) -> None:
+        """See SqlStore."""
+        self._warnings.clear()
+        _driver(connection).commit()
+        if self._warnings:
+            # A synchronous standby was not waited for to the end: it need not have the commit.
+            raise StoreUnavailable(f"{self.place}: {self._warnings[0]}")
+
+    def rollback(self, connection: Connection) -> None:
+        """See SqlStore."""
+        _driver(connection).rollback()
+
+    def cursor(self, connection: Connection) -> Any:
+        """See SqlStore."""
+        return _driver(connection).cursor(name="rows")
+
+    def check_place(self) -> None:
+        """Whoever is connected is where the URL leads to."""
+
+    def measure(self) -> int:
+        """See SqlStore."""
+        return self._query(lambda connection: cast(int, connection.exec_driver_sql(_SIZE).scalar()))
+
+    async def head(self) -> Head:
+        """See Store."""
+        if self._looker is None:
+            raise StoreUnavailable("the store is closed")
+        return await self._looker.run(self._look)
+
+    async def verify(self) -> None:
+        """See Store."""
+        known = self._known
+        found = await self.head()
+        if known is not None:
+            check_same(known.head, found)
+
+    async def aclose(self) -> None:
+        """See Store."""
+        looker, self._looker = self._looker, None
+        await super().aclose()
+        if looker is not None:
+            await looker.stop(self.release)
+
+    def _look(self) -> Head:
+        return self._with_looker(lambda driver: _one(driver.execute(_LOOK))).head
+
+    def _with_looker(self, ask: Callable[[psycopg.Connection[tuple[Any, ...]]], T]) -> T:
+        """Asks on the connection that is in no transaction, on the looker's thread."""
+        pauses = iter(self.pauses)
+        while True:
+            try:
+                with self.translated():
+                    if self._looking is None:
+                        self._looking = self._connect(autocommit=True)
+                    return ask(self._looking)
+            except StoreUnavailable:
+                looking, self._looking = self._looking, None
+                if looking is not None:
+                    looking.close()
+                if not pause(next(pauses, None)):
+                    raise
+
+    def _connect_writer(self) -> psycopg.Connection[tuple[Any, ...]]:
+        connection = self._connect()
+        connection.add_notice_handler(self._note)
+        return connection
+
+    def _connect_reader(self) -> psycopg.Connection[tuple[Any, ...]]:
+        connection = self._connect()
+        connection.isolation_level = IsolationLevel.REPEATABLE_READ
+        connection.read_only = True
+        return connection
+
+    def _connect(self, autocommit: bool = False) -> psycopg.Connection[tuple[Any, ...]]:
+        return psycopg.connect(self.conninfo, autocommit=autocommit, prepare_threshold=2)
+
+    def _note(self, notice: psycopg.errors.Diagnostic) -> None:
+        if notice.severity_nonlocalized == "WARNING":
+            self._warnings.append(notice.message_primary or "")
+
+
+def check_same(known: Head, found: Head) -> None:
+    """Raises StoreLost if a head that was found does not continue the one that is known."""
+    if (
+        found.epoch != known.epoch
+        or found.revision < known.revision
+        or (found.revision == known.revision and found.hash != known.hash)
+    ):
+        raise StoreLost("the store has been set back to an older state while it was open")
+
+
+def _one(cursor: psycopg.Cursor[tuple[Any, ...]]) -> HeadRow:
+    row = cursor.fetchone()
+    if row is None:
+        raise Damaged("the head of the log")
+    return queries.head_of(row)
+
+
+def _place(given: Mapping[str, Any]) -> str:
+    """Where a database is, without what must not be told."""
+    host = given.get("host") or given.get("hostaddr") or "the local server"
+    return f"PostgreSQL at {host}, database {given.get('dbname') or given.get('user') or ''}"
+
+
+def _check_server(driver: psycopg.Connection[tuple[Any, ...]]) -> None:
+    """Raises StoreUnavailable if the server cannot keep what the registry promises."""
+    if driver.info.server_version < LEAST_VERSION:
+        raise StoreUnavailable(
+            f"it is PostgreSQL {driver.info.server_version // 10_000}: version "
+            f"{LEAST_VERSION // 10_000} or newer is needed"
+        )
+    if (encoding := driver.info.parameter_status("server_encoding")) != "UTF8":
+        raise StoreUnavailable(f"its encoding is {encoding}: create the database with UTF8")
+
+
+def _engine(connect: Callable[[], psycopg.Connection[tuple[Any, ...]]]) -> Engine:
+    return create_engine("postgresql+psycopg://", creator=connect, poolclass=NullPool)
+
+
+def _driver(connection: Connection) -> psycopg.Connection[tuple[Any, ...]]:
+    return cast("psycopg.Connection[tuple[Any, ...]]", connection.connection.dbapi_connection)
