@@ -32,6 +32,6 @@ def require() -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """A PostgreSQL server of the whole run; tests create databases of their own in it."""
+    """A PostgreSQL server of the whole run; tests create schemas of their own in it."""
     with running_cluster(HASTY) as made:
         yield made

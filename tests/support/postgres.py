@@ -1,6 +1,6 @@
 """PostgreSQL servers that tests start: the machine's own programs, else those of a package.
 
-`cluster` is one for a whole run, with a database for each test. It does not wait for the disk,
+`cluster` is one for a whole run, with a schema for each test. It does not wait for the disk,
 unless it is asked to.
 """
 
@@ -61,7 +61,9 @@ def require_postgres() -> Path:
 
 
 def _as_its_user() -> list[str]:
-    return ["setpriv", f"--reuid={_USER}", f"--regid={_USER}", "--clear-groups"] if _is_root() else []
+    return (
+        ["setpriv", f"--reuid={_USER}", f"--regid={_USER}", "--clear-groups"] if _is_root() else []
+    )
 
 
 def _is_root() -> bool:
@@ -150,16 +152,18 @@ class Cluster:
         """Where a database is."""
         return f"postgresql://postgres@127.0.0.1:{port or self.port}/{database}"
 
-    def create(self, name: str = "") -> str:
-        """Creates a database; answers its URL."""
-        name = name or f"registry_{os.getpid()}_{next(_NUMBERS)}"
-        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"')  # type: ignore[call-overload]
-        return self.url(quote(name))
+    def create(self) -> str:
+        """Makes room for a registry; answers its URL.
 
-    def ask(self, query: str, database: str = "postgres") -> list[tuple[object, ...]]:
-        """What a query answers."""
-        with psycopg.connect(self.url(database), autocommit=True) as connection:
+        That is a schema of its own, which is made sooner than a database.
+        """
+        name = f"registry_{os.getpid()}_{next(_NUMBERS)}"
+        self.ask(f"CREATE SCHEMA {name}")
+        return f"{self.url('postgres')}?options={quote(f'-c search_path={name}')}"
+
+    def ask(self, query: str, url: str = "") -> list[tuple[object, ...]]:
+        """What a query answers, in the registry at a URL or elsewhere."""
+        with psycopg.connect(url or self.url("postgres"), autocommit=True) as connection:
             cursor = connection.execute(query.encode())
             return cursor.fetchall() if cursor.description else []
 

@@ -37,23 +37,25 @@ def create(connection: Connection, views: Mapping[str, str]) -> None:
 def upgrade(connection: Connection, version: int, views: Mapping[str, str]) -> None:
     """Makes the schema of a version that is known the newest one. Raises Damaged."""
     # Those that are made of others go before them.
-    for name in reversed(views):
-        connection.execute(DDL(f"DROP VIEW IF EXISTS {name}"))
+    for name in reversed([*views]):
+        connection.execute(_ddl(f"DROP VIEW IF EXISTS {name}"))
     config = _config(connection)
     if _VERSION_TABLE not in inspect(connection).get_table_names():
         # It is from before migrations were written down.
         command.stamp(config, str(version))
     command.upgrade(config, "head")
     _create_views(connection, views)
-    connection.execute(
-        update(schema.registry_head).values(schema_version=schema.SCHEMA_VERSION)
-    )
+    connection.execute(update(schema.registry_head).values(schema_version=schema.SCHEMA_VERSION))
 
 
 def _create_views(connection: Connection, views: Mapping[str, str]) -> None:
     for name, selection in views.items():
-        # DDL takes a percent sign for a placeholder of its own.
-        connection.execute(DDL(f"CREATE VIEW {name} AS {selection.replace('%', '%%')}"))
+        connection.execute(_ddl(f"CREATE VIEW {name} AS {selection}"))
+
+
+def _ddl(text: str) -> DDL:
+    # A percent sign is a placeholder there.
+    return DDL(text.replace("%", "%%"))  # type: ignore[no-untyped-call]
 
 
 def _config(connection: Connection) -> Config:

@@ -9,6 +9,7 @@ is in no transaction, and those of `Bell`.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from threading import BoundedSemaphore
@@ -52,6 +53,7 @@ _SETTINGS = {
     "timezone": "UTC",
 }
 _MOST_SNAPSHOTS = 8
+_cursors = itertools.count()
 _MAKING = 0x0E5E_0001
 _HEAD = ", ".join(column.name for column in queries.HEAD_COLUMNS)
 _LOCK = f"SELECT schema_version, {_HEAD} FROM registry_head FOR UPDATE"
@@ -96,7 +98,7 @@ class PostgresStore(SqlStore):
             raise ValueError(str(error).strip()) from None
         ours = " ".join(f"-c {name}={value}" for name, value in _SETTINGS.items())
         given["options"] = f"{ours} {given.get('options') or ''}".strip()
-        self.conninfo = make_conninfo(**{**_DEFAULTS, **given})
+        self.conninfo = make_conninfo(**(_DEFAULTS | {name: str(value) for name, value in given.items()}))
         self.place = _place(given)
         self._looker: Worker | None = None
         self._looking: psycopg.Connection[tuple[Any, ...]] | None = None
@@ -201,7 +203,7 @@ class PostgresStore(SqlStore):
 
     def cursor(self, connection: Connection) -> Any:
         """See SqlStore."""
-        return _driver(connection).cursor(name="rows")
+        return _driver(connection).cursor(name=f"rows_{next(_cursors)}")
 
     def check_place(self) -> None:
         """Whoever is connected is where the URL leads to."""

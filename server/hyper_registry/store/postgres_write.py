@@ -31,9 +31,9 @@ WHERE commit_id = %s
 
 _KNOWN = """
 SELECT principal, method, key, body_hash, revision, response, expires_at, checksum FROM results
-JOIN unnest(%s::text[], %s::text[], %s::text[]) AS asked (a, b, c)
+JOIN unnest(%s::text[], %s::text[], %s::text[]) WITH ORDINALITY AS asked (a, b, c, place)
   ON principal = a AND method = b AND key = c
-WHERE expires_at > %s
+WHERE expires_at > %s ORDER BY place
 """
 
 
@@ -89,8 +89,8 @@ class Filling:
     def add(self, part: Part) -> None:
         """Writes a part."""
         with self._connection.pipeline():
-            _entities.insert(self._connection, map(rows.entity, part.entities))
-            _relationships.insert(self._connection, map(rows.relationship, part.relationships))
+            _entities.add(self._connection, map(rows.entity, part.entities))
+            _relationships.add(self._connection, map(rows.relationship, part.relationships))
             _write_log(self._connection, part.commits, self._changes)
             _write_healths(self._connection, part.healths, ())
         if part.results:
@@ -113,17 +113,22 @@ class _Table:
         stored = [column for column in table.columns if column.computed is None]
         self.columns = [column.name for column in stored]
         arrays = ", ".join(f"%s::{_type(column.type)}[]" for column in stored)
-        self._insert = (
-            f"INSERT INTO {table.name} ({', '.join(self.columns)})"
-            f" SELECT * FROM unnest({arrays}){conflict}"
+        self._add = (
+            f"INSERT INTO {table.name} ({', '.join(self.columns)}) SELECT * FROM unnest({arrays})"
         )
+        self._insert = self._add + conflict
 
     def insert(
         self, connection: Connection, given: Iterable[Row], *extra: Any
     ) -> psycopg.Cursor[Row] | None:
-        """Writes rows; None if there are none."""
-        columns = [list(column) for column in zip(*given, strict=True)]
+        """Writes rows, in the place of those that are in conflict; None if there are none."""
+        columns = _by_columns(given)
         return connection.execute(self._insert, [*columns, *extra]) if columns else None
+
+    def add(self, connection: Connection, given: Iterable[Row]) -> None:
+        """Writes rows that are in conflict with none."""
+        if columns := _by_columns(given):
+            connection.execute(self._add, columns)
 
 
 class _Keyed(_Table):
@@ -172,6 +177,10 @@ class _Keyed(_Table):
             columns = [[row[place] for row in leaving] for place in self._places]
             connection.execute(self._leave, columns)
         self.insert(connection, values)
+
+
+def _by_columns(given: Iterable[Row]) -> list[list[Any]]:
+    return [list(column) for column in zip(*given, strict=True)]
 
 
 def _type(type_: Any) -> str:
@@ -231,8 +240,8 @@ def _write_healths(
 def _write_log(connection: Connection, commits: Sequence[Commit], last: int) -> None:
     """Adds to the log; `last` is the number of the last change that is in it."""
     firsts = [*_firsts(commits, last + 1)]
-    _revisions.insert(connection, map(rows.revision, commits, firsts))
-    _changes.insert(
+    _revisions.add(connection, map(rows.revision, commits, firsts))
+    _changes.add(
         connection,
         (
             row

@@ -1,4 +1,4 @@
-"""The rows of the tables: their values in the order of the columns, those that are computed left out.
+"""The rows of the tables: their values in the order of the columns, without computed ones.
 
 Plain numbers, texts and bytes: drivers are slow with subclasses, as enums are.
 """

@@ -1,4 +1,4 @@
-"""What several servers of one database agree by: who does what, and how often leases were renewed."""
+"""What servers of one database agree by: who does what, and how often leases were renewed."""
 
 from alembic import op
 
