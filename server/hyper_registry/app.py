@@ -65,7 +65,7 @@ from hyper_registry.services.registry_service import RegistryService
 from hyper_registry.services.relationship_service import RelationshipService
 from hyper_registry.services.search_service import SearchService
 from hyper_registry.services.watch_service import WatchService
-from hyper_registry.store import open_store
+from hyper_registry.store import open_store, shown
 from hyper_registry.transcoding.application import Transcoder
 from hyper_registry.transcoding.bindings import bindings
 from hyper_registry.transcoding.bridge import Bridge
@@ -141,7 +141,7 @@ class Server:
             "serving",
             grpc=_with_port(config.grpc_address, self.grpc_port),
             http=_with_port(config.http_address, self.http_port),
-            database=config.database,
+            database=shown(config.database),
             store=self.engine.store.name,
             revision=self.engine.view.visible,
             version=__version__,
@@ -161,7 +161,7 @@ class Server:
         traces = tracing.Tracing(config.otlp_endpoint, about) if config.otlp_endpoint else None
         tracer = None if traces is None else traces.tracer
         engine = self.engine = Engine(
-            open_store(config.database),
+            open_store(config.database, config.migrate),
             Retention(config.retention_seconds, config.retention_changes),
             observer=CommitTelemetry(metrics.meter, tracer),
         )

@@ -45,7 +45,7 @@ class ConfigError(Exception):
 class Config:
     """Everything that a server is started with.
 
-    `database` is a path, `sqlite:///PATH` or `memory://`. Addresses are `HOST:PORT`, port 0 being
+    `database` is a path, `sqlite:///PATH`, `postgresql://HOST/DATABASE` or `memory://`. Addresses are `HOST:PORT`, port 0 being
     any free one; gRPC may also be served on `unix:PATH`, and HTTP not at all ('').
     `retention_seconds` and `retention_changes` say how much of the past compaction by itself keeps.
     `cors_origins` are the origins whose scripts browsers let use the HTTP API, `*` being all.
@@ -53,7 +53,8 @@ class Config:
     and `otlp_endpoint`, a URL, is where spans of calls and commits are sent, if it is set. Overdue
     leases are held back if they are more than the share `lease_hold_share` of all, and more than
     `lease_hold_least`. `probes` lets the registry probe services, at addresses in the networks
-    `probe_allow` only.
+    `probe_allow` only. `migrate` makes an older schema of the database the newest one at the start;
+    without it, that is refused. `workers` is how many processes serve.
     """
 
     database: str
@@ -73,6 +74,8 @@ class Config:
     lease_hold_least: int = 10
     probes: bool = False
     probe_allow: tuple[str, ...] = ()
+    migrate: bool = True
+    workers: int = 1
 
     def check(self) -> None:
         """Refuses what must not be served. Raises ConfigError."""

@@ -94,8 +94,9 @@ class PostgresStore(SqlStore):
         super().__init__(migrates)
         try:
             given = conninfo_to_dict(url)
-        except psycopg.ProgrammingError as error:
-            raise ValueError(str(error).strip()) from None
+        except psycopg.ProgrammingError:
+            # What it says may have the password in it.
+            raise ValueError("libpq cannot read this URL") from None
         ours = " ".join(f"-c {name}={value}" for name, value in _SETTINGS.items())
         given["options"] = f"{ours} {given.get('options') or ''}".strip()
         self.conninfo = make_conninfo(**(_DEFAULTS | {name: str(value) for name, value in given.items()}))

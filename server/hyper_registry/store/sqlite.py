@@ -57,8 +57,8 @@ class SqliteStore(SqlStore):
     driver_errors = (sqlite3.Error,)
     views = views.views(views.SQLITE)
 
-    def __init__(self, path: str | Path) -> None:
-        super().__init__()
+    def __init__(self, path: str | Path, migrates: bool = True) -> None:
+        super().__init__(migrates)
         # Resolved, so that the lock is on the same side file whichever way the file is named.
         self.path = Path(path).resolve()
         self._lock = FileLock(self.path)
