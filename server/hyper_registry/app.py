@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Iterable
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from hyper_registry.health.vitals import Vitals
 from hyper_registry.interceptors import tracing
 from hyper_registry.interceptors.commits import CommitTelemetry
 from hyper_registry.interceptors.telemetry import CallTelemetry
+from hyper_registry.model.errors import RegistryError, StoreLost
 from hyper_registry.plugins.catalogue import Catalogue
 from hyper_registry.plugins.classification import (
     SYSTEM_FILE,
@@ -147,6 +149,16 @@ class Server:
             version=__version__,
         )
 
+    @property
+    def bound(self) -> Config:
+        """The options, with the ports that it got."""
+        config = self._config
+        return replace(
+            config,
+            grpc_address=_with_port(config.grpc_address, self.grpc_port),
+            http_address=_with_port(config.http_address, self.http_port),
+        )
+
     async def aclose(self) -> None:
         """Says goodbye, ends the streams, lets calls in flight finish, and closes the store."""
         _log.info("draining")
@@ -184,7 +196,7 @@ class Server:
             RelationshipService(engine),
             RegistryService(engine),
             GraphService(engine, graph_hub, walker),
-            WatchService(hub),
+            WatchService(engine, hub),
             SearchService(engine, index),
             PluginService(engine, catalogue, classifying),
             FeatureService(engine, catalogue, classifying),
@@ -234,7 +246,7 @@ class Server:
         await engine.start()
         # A disk that is full does not keep the server from starting, unless there is need to write.
         if missing(rules, engine.view):
-            await engine.committer.submit(of_file(rules))
+            await _take_in(engine, rules)
         hub.start()
         graph_hub.start()
         leases.start()
@@ -291,7 +303,9 @@ class Serving:
 async def run(config: Config) -> None:
     """Serves until SIGTERM or SIGINT.
 
-    Raises ConfigError, StoreUnavailable, or StoreLost if the store was taken away meanwhile.
+    When the history of a database that servers share turns out to have gone back, what there is now
+    is served, under another epoch. Raises ConfigError, StoreUnavailable, or StoreLost if a store
+    was taken away meanwhile that nobody else has.
     """
     # A thread that has done its I/O waits this long for a busy event loop to give way.
     sys.setswitchinterval(_SWITCH_SECONDS)
@@ -300,17 +314,30 @@ async def run(config: Config) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    server = Server(config)
-    await server.start()
-    lost = asyncio.create_task(server.engine.until_lost())
-    lost.add_done_callback(lambda _: stop.set())
+    while not stop.is_set():
+        server = Server(config)
+        await server.start()
+        lost = await _serve_until(server, stop)
+        if lost is not None and not server.engine.store.is_shared:
+            raise lost
+        # Whoever comes back to a port finds it.
+        config = server.bound
+
+
+async def _serve_until(server: Server, stop: asyncio.Event) -> StoreLost | None:
+    """Serves until it is to stop, or its store is lost."""
+    stopping = asyncio.create_task(stop.wait())
+    losing = asyncio.create_task(server.engine.until_lost())
     try:
-        await stop.wait()
+        await asyncio.wait([stopping, losing], return_when=asyncio.FIRST_COMPLETED)
+        lost = losing.result() if losing.done() else None
+        if lost is not None:
+            await server.engine.part()
+        return lost
     finally:
+        stopping.cancel()
+        losing.cancel()
         await server.aclose()
-    if lost.done():
-        raise lost.result()
-    lost.cancel()
 
 
 def _allow_many_connections() -> None:
@@ -337,6 +364,15 @@ def read_rules(path: str) -> RegistryFile:
         raise ConfigError(f"feature_registry {path or SYSTEM_FILE}: {error.strerror}") from None
     except RegistryFileInvalid as error:
         raise ConfigError(f"feature_registry has mistakes:\n{error}") from None
+
+
+async def _take_in(engine: Engine, rules: RegistryFile) -> None:
+    try:
+        await engine.committer.submit(of_file(rules))
+    except RegistryError:
+        # Another server of the database may have been sooner.
+        if missing(rules, engine.view):
+            raise
 
 
 def _warm_up() -> None:
@@ -417,7 +453,14 @@ def _http_side(
             socket.route(),
         ]
     )
-    api = Transcoder(bound, bridge, door, lambda: engine.view.generation, MAX_REQUEST_BYTES)
+    api = Transcoder(
+        bound,
+        bridge,
+        door,
+        lambda: engine.view.generation,
+        MAX_REQUEST_BYTES,
+        looks=not engine.store.is_shared,
+    )
     return HttpServer(
         site(api, pages, config.cors_origins),
         *split_address("http_address", config.http_address),

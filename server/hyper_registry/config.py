@@ -45,8 +45,9 @@ class ConfigError(Exception):
 class Config:
     """Everything that a server is started with.
 
-    `database` is a path, `sqlite:///PATH`, `postgresql://HOST/DATABASE` or `memory://`. Addresses are `HOST:PORT`, port 0 being
-    any free one; gRPC may also be served on `unix:PATH`, and HTTP not at all ('').
+    `database` is a path, `sqlite:///PATH`, `postgresql://HOST/DATABASE` or `memory://`. Addresses
+    are `HOST:PORT`, port 0 being any free one; gRPC may also be served on `unix:PATH`, and HTTP not
+    at all ('').
     `retention_seconds` and `retention_changes` say how much of the past compaction by itself keeps.
     `cors_origins` are the origins whose scripts browsers let use the HTTP API, `*` being all.
     `grace_seconds` is how long a shutdown waits for calls in flight. `access_log` logs every call,

@@ -9,8 +9,9 @@ is in no transaction, and those of `Bell`.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from threading import BoundedSemaphore
 from typing import Any, TypeVar, cast
@@ -23,9 +24,11 @@ from sqlalchemy import Connection, Engine, NullPool, create_engine
 from hyper_registry.model.errors import RegistryError, StoreFull, StoreLost, StoreUnavailable
 from hyper_registry.model.revision import Head
 from hyper_registry.store import postgres_write, queries, schema, views
-from hyper_registry.store.base import Batch
+from hyper_registry.store.base import Batch, Seat, SharedStore
+from hyper_registry.store.bell import Bell
 from hyper_registry.store.checksums import Damaged
 from hyper_registry.store.queries import HeadRow
+from hyper_registry.store.rules import check_same
 from hyper_registry.store.sql import SqlStore, pause
 from hyper_registry.store.threads import Worker
 
@@ -55,6 +58,26 @@ _SETTINGS = {
 _MOST_SNAPSHOTS = 8
 _cursors = itertools.count()
 _MAKING = 0x0E5E_0001
+_SEAT = """
+INSERT INTO duties AS known (name, holder, term, beat) VALUES (%(duty)s, %(holder)s, 1, 1)
+ON CONFLICT (name) DO UPDATE SET
+  term = known.term + CASE WHEN known.holder = %(holder)s THEN 0 ELSE 1 END,
+  holder = %(holder)s,
+  beat = known.beat + 1
+WHERE known.term = %(term)s AND known.beat = %(beat)s
+"""
+_RENEW = """
+INSERT INTO lease_renewals AS known (lease_id, counter)
+SELECT given, 1 FROM unnest(%s::text[]) AS given ORDER BY given
+ON CONFLICT (lease_id) DO UPDATE SET counter = known.counter + 1
+"""
+# Rows that are not there yet are made, so that they can be locked.
+_HOLD = """
+INSERT INTO lease_renewals AS known (lease_id, counter)
+SELECT given, 0 FROM unnest(%s::text[]) AS given ORDER BY given
+ON CONFLICT (lease_id) DO UPDATE SET counter = known.counter
+RETURNING lease_id, counter
+"""
 _HEAD = ", ".join(column.name for column in queries.HEAD_COLUMNS)
 _LOCK = f"SELECT schema_version, {_HEAD} FROM registry_head FOR UPDATE"
 _LOOK = f"SELECT {_HEAD} FROM registry_head"
@@ -78,14 +101,13 @@ _ADVICE = {
 }
 
 
-class PostgresStore(SqlStore):
+class PostgresStore(SqlStore, SharedStore):
     """A registry in the database, or in the schema of it, that a URL of libpq's leads to.
 
     Raises ValueError for a URL that is none.
     """
 
     name = "postgresql"
-    is_shared = True
     driver_errors = (psycopg.Error,)
     views = views.views(views.POSTGRES)
     pauses = (0.0, 0.05, 0.2, 0.5)
@@ -99,20 +121,31 @@ class PostgresStore(SqlStore):
             raise ValueError("libpq cannot read this URL") from None
         ours = " ".join(f"-c {name}={value}" for name, value in _SETTINGS.items())
         given["options"] = f"{ours} {given.get('options') or ''}".strip()
-        self.conninfo = make_conninfo(**(_DEFAULTS | {name: str(value) for name, value in given.items()}))
+        self.conninfo = make_conninfo(
+            **(_DEFAULTS | {name: str(value) for name, value in given.items()})
+        )
         self.place = _place(given)
         self._looker: Worker | None = None
         self._looking: psycopg.Connection[tuple[Any, ...]] | None = None
         self._snapshot_seats = BoundedSemaphore(_MOST_SNAPSHOTS)
         self._warnings: list[str] = []
+        self._bell: Bell | None = None
         self._engines = {True: _engine(self._connect_writer), False: _engine(self._connect_reader)}
+
+    async def open(self) -> Head:
+        """See Store."""
+        head = await super().open()
+        self._looker = Worker("store-looker")
+        self._bell = Bell(lambda: self._connect(autocommit=True))
+        return head
 
     def acquire(self) -> None:
         """Others may have it open, too."""
-        self._looker = Worker("store-looker")
 
     def release(self) -> None:
-        """See SqlStore."""
+        """Nothing is held."""
+
+    def _stop_looking(self) -> None:
         looking, self._looking = self._looking, None
         if looking is not None:
             with suppress(psycopg.Error):
@@ -215,9 +248,7 @@ class PostgresStore(SqlStore):
 
     async def head(self) -> Head:
         """See Store."""
-        if self._looker is None:
-            raise StoreUnavailable("the store is closed")
-        return await self._looker.run(self._look)
+        return await self._ask_looker(lambda driver: _one(driver.execute(_LOOK)).head)
 
     async def verify(self) -> None:
         """See Store."""
@@ -226,15 +257,60 @@ class PostgresStore(SqlStore):
         if known is not None:
             check_same(known.head, found)
 
+    def hold_renewals(self, connection: Connection, lease_ids: Sequence[str]) -> Mapping[str, int]:
+        """See SqlStore."""
+        return dict(_pairs(_driver(connection).execute(_HOLD, [sorted({*lease_ids})])))
+
+    async def woken(self, seconds: float) -> None:
+        """See SharedStore."""
+        if self._bell is None:
+            raise StoreUnavailable("the store is closed")
+        await self._bell.rung(seconds)
+
+    async def take_seat(self, duty: str, holder: str, found: Seat) -> Seat:
+        """See SharedStore."""
+        values = {"duty": duty, "holder": holder, "term": found.term, "beat": found.beat}
+
+        def take(driver: psycopg.Connection[tuple[Any, ...]]) -> Seat:
+            driver.execute(_SEAT, values)
+            query = "SELECT holder, term, beat FROM duties WHERE name = %s"
+            return Seat(*(driver.execute(query, [duty]).fetchone() or ()))
+
+        return await self._ask_looker(take)
+
+    async def renew(self, lease_ids: Sequence[str]) -> None:
+        """See SharedStore."""
+        await self._ask_looker(lambda driver: driver.execute(_RENEW, [sorted({*lease_ids})]))
+
+    async def all_renewals(self) -> Mapping[str, int]:
+        """See SharedStore."""
+        query = b"SELECT lease_id, counter FROM lease_renewals"
+        return await self._ask_looker(lambda driver: dict(_pairs(driver.execute(query))))
+
+    async def forget_renewals(self, lease_ids: Sequence[str]) -> None:
+        """See SharedStore."""
+        query = "DELETE FROM lease_renewals WHERE lease_id = ANY (%s::text[])"
+        await self._ask_looker(lambda driver: driver.execute(query, [[*lease_ids]]))
+
+    def maintain(self) -> None:
+        """See SqlStore."""
+        if self._bell is not None:
+            self._bell.ring()
+
     async def aclose(self) -> None:
         """See Store."""
+        bell, self._bell = self._bell, None
+        if bell is not None:
+            await asyncio.to_thread(bell.close)
         looker, self._looker = self._looker, None
         await super().aclose()
         if looker is not None:
-            await looker.stop(self.release)
+            await looker.stop(self._stop_looking)
 
-    def _look(self) -> Head:
-        return self._with_looker(lambda driver: _one(driver.execute(_LOOK))).head
+    async def _ask_looker(self, ask: Callable[[psycopg.Connection[tuple[Any, ...]]], T]) -> T:
+        if self._looker is None:
+            raise StoreUnavailable("the store is closed")
+        return await self._looker.run(self._with_looker, ask)
 
     def _with_looker(self, ask: Callable[[psycopg.Connection[tuple[Any, ...]]], T]) -> T:
         """Asks on the connection that is in no transaction, on the looker's thread."""
@@ -271,14 +347,8 @@ class PostgresStore(SqlStore):
             self._warnings.append(notice.message_primary or "")
 
 
-def check_same(known: Head, found: Head) -> None:
-    """Raises StoreLost if a head that was found does not continue the one that is known."""
-    if (
-        found.epoch != known.epoch
-        or found.revision < known.revision
-        or (found.revision == known.revision and found.hash != known.hash)
-    ):
-        raise StoreLost("the store has been set back to an older state while it was open")
+def _pairs(cursor: psycopg.Cursor[tuple[Any, ...]]) -> Iterator[tuple[str, int]]:
+    yield from cursor
 
 
 def _one(cursor: psycopg.Cursor[tuple[Any, ...]]) -> HeadRow:

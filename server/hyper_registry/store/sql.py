@@ -26,7 +26,6 @@ from hyper_registry.model.errors import (
     CommitUnknown,
     RegistryError,
     StoreFull,
-    StoreLost,
     StoreUnavailable,
 )
 from hyper_registry.model.revision import Commit, Head, Header, Position
@@ -47,7 +46,7 @@ from hyper_registry.store.base import (
 )
 from hyper_registry.store.checksums import Damaged, RowCheck, Sums, of_healths
 from hyper_registry.store.queries import HeadRow
-from hyper_registry.store.rules import LogCheck, check_batch, check_empty
+from hyper_registry.store.rules import LogCheck, check_batch, check_empty, check_same
 from hyper_registry.store.threads import Worker
 
 P = ParamSpec("P")
@@ -183,6 +182,10 @@ class SqlStore(Store):
         """A cursor of the driver's, which fetches no more than it is asked for."""
         return connection.connection.cursor()
 
+    def hold_renewals(self, connection: Connection, lease_ids: Sequence[str]) -> Mapping[str, int]:
+        """See Transaction.renewals."""
+        raise NotImplementedError
+
     def maintain(self) -> None:
         """Is called after every commit, to wake what need not hold up the next. Raises nothing."""
 
@@ -315,6 +318,10 @@ class SqlStore(Store):
         """Has the writer's thread commit; `end_transaction` must follow."""
         return _running(self._writer).submit(self._commit, known, batch, now)
 
+    async def locked_renewals(self, lease_ids: Sequence[str]) -> Mapping[str, int]:
+        """See Transaction.renewals."""
+        return await _running(self._writer).run(self._ask_renewals, lease_ids)
+
     def submit_rollback(self) -> asyncio.Future[None]:
         """Has the writer's thread end the open transaction; `end_transaction` must follow."""
         return _running(self._writer).submit(self._end)
@@ -381,6 +388,12 @@ class SqlStore(Store):
     def _find_head(self) -> HeadRow:
         self._known = self.lock()
         return self._known
+
+    def _ask_renewals(self, lease_ids: Sequence[str]) -> Mapping[str, int]:
+        if self._connection is None:
+            raise StoreUnavailable("the store is closed")
+        with self.translated():
+            return self.hold_renewals(self._connection, lease_ids)
 
     def _end(self) -> None:
         if self._connection is not None:
@@ -507,12 +520,8 @@ class SqlStore(Store):
         # A new connection remembers nothing of what was in the store before.
         with self.translated(), self.engine(writes=False).connect() as connection:
             found = queries.read_head(connection).head
-        if known is not None and (
-            found.epoch != known.head.epoch
-            or found.revision < known.head.revision
-            or (found.revision == known.head.revision and found.hash != known.head.hash)
-        ):
-            raise StoreLost("the store has been set back to an older state while it was open")
+        if known is not None:
+            check_same(known.head, found)
 
     def _close_reader(self) -> None:
         connection, self._reading = self._reading, None
@@ -556,6 +565,10 @@ class SqlTransaction(Transaction):
         # Not `finally`: if the waiter is cancelled, the commit still goes on.
         future.add_done_callback(self._store.end_transaction)
         await asyncio.shield(future)
+
+    async def renewals(self, lease_ids: Sequence[str]) -> Mapping[str, int]:
+        """See Transaction."""
+        return await self._store.locked_renewals(lease_ids)
 
     async def rollback(self) -> None:
         """See Transaction."""
