@@ -6,7 +6,7 @@ import asyncio
 import gc
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -75,6 +75,7 @@ from hyper_registry.transcoding.openapi import document
 from hyper_registry.watch.graph.hub import GraphHub
 from hyper_registry.watch.hub import Limits as WatchLimits
 from hyper_registry.watch.hub import WatchHub
+from hyper_registry.watch.keeping import Keeper
 from hyper_registry.watch.seats import Seats
 from hyper_registry.web import docs, probes
 from hyper_registry.web.gauges import observe, observe_probes
@@ -124,6 +125,7 @@ class Server:
         self._owns_process = owns_process
         self._exit = AsyncExitStack()
         self.engine: Engine
+        self.followers: Sequence[Keeper] = ()
         self.grpc_port = 0
         self.http_port = 0
 
@@ -207,8 +209,8 @@ class Server:
         serving = Serving([service.descriptor.full_name for service in services])
         telemetry = CallTelemetry(metrics.meter, tracer, logs=config.access_log)
         metrics.add(telemetry.durations)
-        followers = [leases, catalogue] if prober is None else [leases, catalogue, prober]
-        vitals = Vitals(engine, followers, serving.turn)
+        self.followers = [leases, catalogue] if prober is None else [leases, catalogue, prober]
+        vitals = Vitals(engine, self.followers, serving.turn)
         door = Door(lambda: serving.ready, telemetry)
         server = grpc.aio.server(options=_OPTIONS)
         server.add_generic_rpc_handlers([handlers(service, door) for service in services])

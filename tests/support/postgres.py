@@ -22,6 +22,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import psycopg
+import pytest
 
 from tests.support.tools import unavailable
 
@@ -166,6 +167,16 @@ class Cluster:
         with psycopg.connect(url or self.url("postgres"), autocommit=True) as connection:
             cursor = connection.execute(query.encode())
             return cursor.fetchall() if cursor.description else []
+
+
+def database_of(store: str, folder: Path, request: pytest.FixtureRequest) -> str:
+    """Where a new store of a kind is: `memory`, `sqlite` or `postgresql`."""
+    if store == "memory":
+        return "memory://"
+    if store == "sqlite":
+        return str(folder / "registry.db")
+    cluster: Cluster = request.getfixturevalue("cluster")
+    return cluster.create()
 
 
 @contextmanager

@@ -60,6 +60,8 @@ _CHANNEL: list[tuple[str, int]] = [
     ("grpc.enable_retries", 0),
     # A channel with options of its own would share its connections with every other one.
     ("grpc.use_local_subchannel_pool", 1),
+    # Where a target has several addresses, calls go to all of them in turn.
+    ("grpc.lb_policy_name", "round_robin"),
 ]
 
 

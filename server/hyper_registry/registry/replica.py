@@ -14,6 +14,7 @@ import structlog
 
 from hyper_registry.model.errors import RegistryError, StoreLost, StoreUnavailable
 from hyper_registry.registry.committer import Committer
+from hyper_registry.registry.rounds import Rounds
 from hyper_registry.store.base import SharedStore
 from hyper_registry.store.rules import check_same
 
@@ -38,9 +39,7 @@ class Replica:
         self._store = store
         self._committer = committer
         self._lost = lost
-        # Those who wait for the next look, and whether one is under way.
-        self._next: asyncio.Future[None] | None = None
-        self._looking: asyncio.Task[None] | None = None
+        self._looks = Rounds(lambda _: self._look())
         self._polling: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -48,11 +47,11 @@ class Replica:
         self._polling = asyncio.create_task(self._poll(), name="replica")
 
     async def aclose(self) -> None:
-        """Ends; who waits is told that the store is closed."""
-        tasks = [task for task in (self._polling, self._looking) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """Ends; who waits gets NotServing."""
+        if self._polling is not None:
+            self._polling.cancel()
+            await asyncio.gather(self._polling, return_exceptions=True)
+        await self._looks.aclose()
 
     async def current(self, seconds: float | None = None) -> None:
         """Waits until the view has everything that was committed before this was called.
@@ -60,39 +59,16 @@ class Replica:
         Raises StoreUnavailable if that takes longer than `seconds`, or PATIENCE_SECONDS, or if the
         head cannot be read.
         """
-        if self._next is None:
-            self._next = asyncio.get_running_loop().create_future()
-        if self._looking is None:
-            self._looking = asyncio.create_task(self._look())
         patience = PATIENCE_SECONDS if seconds is None else min(seconds, PATIENCE_SECONDS)
         try:
-            # Shielded: one who leaves must not end it for the others.
-            await asyncio.wait_for(asyncio.shield(self._next), patience)
+            async with asyncio.timeout(patience):
+                await self._looks.join()
         except TimeoutError:
             raise StoreUnavailable(
                 f"what other servers have written is not known after {patience:g} s"
             ) from None
 
     async def _look(self) -> None:
-        """Looks for those who wait, until nobody does."""
-        try:
-            while self._next is not None:
-                waiting, self._next = self._next, None
-                try:
-                    await self._catch_up()
-                except asyncio.CancelledError:
-                    waiting.set_exception(StoreUnavailable("the store is closed"))
-                    raise
-                except Exception as error:  # noqa: BLE001 - whoever waits must be told
-                    waiting.set_exception(error)
-                    # Those who waited may all have left.
-                    waiting.exception()
-                else:
-                    waiting.set_result(None)
-        finally:
-            self._looking = None
-
-    async def _catch_up(self) -> None:
         known = self._committer.head
         try:
             found = await self._store.head()

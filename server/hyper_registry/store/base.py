@@ -8,7 +8,7 @@ own.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -436,8 +436,11 @@ class SharedStore(Store):
         """
 
     @abstractmethod
-    async def renew(self, lease_ids: Sequence[str]) -> None:
-        """Counts one more renewal of each of these leases. Raises StoreUnavailable."""
+    async def renew(self, lease_ids: Collection[str]) -> None:
+        """Counts one more renewal of each of these leases; waits for those that are held.
+
+        A crash of the database may forget the last ones. Raises StoreUnavailable.
+        """
 
     @abstractmethod
     async def all_renewals(self) -> Mapping[str, int]:

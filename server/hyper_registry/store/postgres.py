@@ -3,15 +3,15 @@
 Whoever writes locks the head first, so that transactions are serial over all servers and the order
 of revisions is the order in which they are committed. Everyone else reads without waiting.
 
-Threads: beside those of SqlStore there is one for looking at the head (`_looker`), whose connection
-is in no transaction, and those of `Bell`.
+Threads: beside those of SqlStore one looks at the head (`_looker`), so that no read waits for a
+write; one counts renewals of leases (`_renewer`); and there are those of `Bell`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from threading import BoundedSemaphore
 from typing import Any, TypeVar, cast
@@ -125,8 +125,8 @@ class PostgresStore(SqlStore, SharedStore):
             **(_DEFAULTS | {name: str(value) for name, value in given.items()})
         )
         self.place = _place(given)
-        self._looker: Worker | None = None
-        self._looking: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._looker: _Asker | None = None
+        self._renewer: _Asker | None = None
         self._snapshot_seats = BoundedSemaphore(_MOST_SNAPSHOTS)
         self._warnings: list[str] = []
         self._bell: Bell | None = None
@@ -135,8 +135,9 @@ class PostgresStore(SqlStore, SharedStore):
     async def open(self) -> Head:
         """See Store."""
         head = await super().open()
-        self._looker = Worker("store-looker")
-        self._bell = Bell(lambda: self._connect(autocommit=True))
+        self._looker = _Asker("store-looker", self, waits=True)
+        self._renewer = _Asker("store-renewer", self, waits=False)
+        self._bell = Bell(self.connect)
         return head
 
     def acquire(self) -> None:
@@ -144,12 +145,6 @@ class PostgresStore(SqlStore, SharedStore):
 
     def release(self) -> None:
         """Nothing is held."""
-
-    def _stop_looking(self) -> None:
-        looking, self._looking = self._looking, None
-        if looking is not None:
-            with suppress(psycopg.Error):
-                looking.close()
 
     def engine(self, writes: bool) -> Engine:
         """See SqlStore."""
@@ -248,7 +243,7 @@ class PostgresStore(SqlStore, SharedStore):
 
     async def head(self) -> Head:
         """See Store."""
-        return await self._ask_looker(lambda driver: _one(driver.execute(_LOOK)).head)
+        return await _running(self._looker).ask(lambda driver: _one(driver.execute(_LOOK)).head)
 
     async def verify(self) -> None:
         """See Store."""
@@ -276,21 +271,23 @@ class PostgresStore(SqlStore, SharedStore):
             query = "SELECT holder, term, beat FROM duties WHERE name = %s"
             return Seat(*(driver.execute(query, [duty]).fetchone() or ()))
 
-        return await self._ask_looker(take)
+        return await _running(self._looker).ask(take)
 
-    async def renew(self, lease_ids: Sequence[str]) -> None:
+    async def renew(self, lease_ids: Collection[str]) -> None:
         """See SharedStore."""
-        await self._ask_looker(lambda driver: driver.execute(_RENEW, [sorted({*lease_ids})]))
+        values = [sorted({*lease_ids})]
+        # Not by the looker: it may have to wait.
+        await _running(self._renewer).ask(lambda driver: driver.execute(_RENEW, values))
 
     async def all_renewals(self) -> Mapping[str, int]:
         """See SharedStore."""
         query = b"SELECT lease_id, counter FROM lease_renewals"
-        return await self._ask_looker(lambda driver: dict(_pairs(driver.execute(query))))
+        return await _running(self._looker).ask(lambda driver: dict(_pairs(driver.execute(query))))
 
     async def forget_renewals(self, lease_ids: Sequence[str]) -> None:
         """See SharedStore."""
         query = "DELETE FROM lease_renewals WHERE lease_id = ANY (%s::text[])"
-        await self._ask_looker(lambda driver: driver.execute(query, [[*lease_ids]]))
+        await _running(self._looker).ask(lambda driver: driver.execute(query, [[*lease_ids]]))
 
     def maintain(self) -> None:
         """See SqlStore."""
@@ -302,49 +299,80 @@ class PostgresStore(SqlStore, SharedStore):
         bell, self._bell = self._bell, None
         if bell is not None:
             await asyncio.to_thread(bell.close)
-        looker, self._looker = self._looker, None
+        askers = (self._looker, self._renewer)
+        self._looker = self._renewer = None
         await super().aclose()
-        if looker is not None:
-            await looker.stop(self._stop_looking)
-
-    async def _ask_looker(self, ask: Callable[[psycopg.Connection[tuple[Any, ...]]], T]) -> T:
-        if self._looker is None:
-            raise StoreUnavailable("the store is closed")
-        return await self._looker.run(self._with_looker, ask)
-
-    def _with_looker(self, ask: Callable[[psycopg.Connection[tuple[Any, ...]]], T]) -> T:
-        """Asks on the connection that is in no transaction, on the looker's thread."""
-        pauses = iter(self.pauses)
-        while True:
-            try:
-                with self.translated():
-                    if self._looking is None:
-                        self._looking = self._connect(autocommit=True)
-                    return ask(self._looking)
-            except StoreUnavailable:
-                looking, self._looking = self._looking, None
-                if looking is not None:
-                    looking.close()
-                if not pause(next(pauses, None)):
-                    raise
+        for asker in askers:
+            if asker is not None:
+                await asker.aclose()
 
     def _connect_writer(self) -> psycopg.Connection[tuple[Any, ...]]:
-        connection = self._connect()
+        connection = self.connect(autocommit=False)
         connection.add_notice_handler(self._note)
         return connection
 
     def _connect_reader(self) -> psycopg.Connection[tuple[Any, ...]]:
-        connection = self._connect()
+        connection = self.connect(autocommit=False)
         connection.isolation_level = IsolationLevel.REPEATABLE_READ
         connection.read_only = True
         return connection
 
-    def _connect(self, autocommit: bool = False) -> psycopg.Connection[tuple[Any, ...]]:
+    def connect(self, autocommit: bool = True) -> psycopg.Connection[tuple[Any, ...]]:
+        """A connection, in no transaction."""
         return psycopg.connect(self.conninfo, autocommit=autocommit, prepare_threshold=2)
 
     def _note(self, notice: psycopg.errors.Diagnostic) -> None:
         if notice.severity_nonlocalized == "WARNING":
             self._warnings.append(notice.message_primary or "")
+
+
+class _Asker:
+    """A thread that asks, on a connection of its own, in transactions of a statement each.
+
+    A connection that was lost is replaced, for a while. `waits` says whether what is written has to
+    be on the disk.
+    """
+
+    def __init__(self, name: str, store: PostgresStore, *, waits: bool) -> None:
+        self._worker = Worker(name)
+        self._store = store
+        self._waits = waits
+        self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
+
+    async def ask(self, query: Callable[[psycopg.Connection[tuple[Any, ...]]], T]) -> T:
+        """What a query answers. Raises StoreUnavailable."""
+        return await self._worker.run(self._ask, query)
+
+    async def aclose(self) -> None:
+        """Ends it, when it has answered."""
+        await self._worker.stop(self._close)
+
+    def _ask(self, query: Callable[[psycopg.Connection[tuple[Any, ...]]], T]) -> T:
+        pauses = iter(self._store.pauses)
+        while True:
+            try:
+                with self._store.translated():
+                    if self._connection is None:
+                        self._connection = self._store.connect()
+                        if not self._waits:
+                            self._connection.execute("SET synchronous_commit = off")
+                    return query(self._connection)
+            except StoreUnavailable:
+                self._close()
+                if not pause(next(pauses, None)):
+                    raise
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(psycopg.Error):
+                connection.close()
+
+
+def _running(asker: _Asker | None) -> _Asker:
+    if asker is None:
+        raise StoreUnavailable("the store is closed")
+    return asker
 
 
 def _pairs(cursor: psycopg.Cursor[tuple[Any, ...]]) -> Iterator[tuple[str, int]]:
