@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import platformdirs
 import yaml
 
 from hyper_registry.health.probes.addresses import Allowed
+from hyper_registry.store import is_postgres
 
 SYSTEM_DATABASE = Path("/var/lib/ose/registry/registry.db")
 SYSTEM_CONFIG = Path("/etc/ose/registry/registry.yaml")
@@ -90,6 +92,7 @@ class Config:
                     f"{option} {address} can be reached from other machines, and this version has "
                     "neither TLS nor authentication: bind a loopback address, or say --insecure"
                 )
+        self._check_workers()
         if self.otlp_endpoint and not _ENDPOINT.fullmatch(self.otlp_endpoint):
             raise ConfigError(
                 f"otlp_endpoint is a URL such as http://localhost:4317, got {self.otlp_endpoint!r}"
@@ -103,6 +106,25 @@ class Config:
                 raise ConfigError(
                     f"cors_origins are * or as https://app.example.org:8443, got {origin!r}"
                 )
+
+
+    def _check_workers(self) -> None:
+        if self.workers == 1:
+            return
+        if not is_postgres(self.database):
+            raise ConfigError(
+                f"{self.workers} workers need a database that they can share: name a PostgreSQL with "
+                "--database postgresql://HOST/DATABASE, or leave --workers out"
+            )
+        if sys.platform != "linux":
+            raise ConfigError("workers share a port as Linux alone does it: run one server for each")
+        for option in ("grpc_address", "http_address"):
+            address = getattr(self, option)
+            if is_local(option, address):
+                if address:
+                    raise ConfigError(f"{option} {address}: workers share ports, not sockets")
+            elif split_address(option, address)[1] == 0:
+                raise ConfigError(f"{option} {address}: workers need a port to share, not any one")
 
 
 def is_local(option: str, address: str) -> bool:
