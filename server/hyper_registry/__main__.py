@@ -201,7 +201,7 @@ def serve(**options: Any) -> None:
 def _serve(config: Config) -> None:
     from hyper_registry.app import run
 
-    _run(lambda: run(config))
+    run_until_stopped(lambda: run(config))
 
 
 def _supervise(config: Config) -> None:
@@ -211,7 +211,8 @@ def _supervise(config: Config) -> None:
     supervise(config)
 
 
-def _run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+def run_until_stopped(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Runs a program on the fastest event loop that there is."""
     if sys.platform == "win32":
         asyncio.run(main())
         return

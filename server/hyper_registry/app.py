@@ -6,7 +6,7 @@ import asyncio
 import gc
 import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -99,8 +99,6 @@ _OPTIONS = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.http2.max_ping_strikes", 3),
-    # A second server on the same port must fail, not share it.
-    ("grpc.so_reuseport", 0),
 )
 # How long streams may take to deliver what is committed when the server goes.
 _LAST_WORDS_SECONDS = 0.5
@@ -120,7 +118,7 @@ class Server:
     `owns_process` says that there is nothing else in the process, which may then be tuned for it.
     """
 
-    def __init__(self, config: Config, owns_process: bool = True) -> None:
+    def __init__(self, config: Config, owns_process: bool = False) -> None:
         self._config = config
         self._owns_process = owns_process
         self._exit = AsyncExitStack()
@@ -212,7 +210,9 @@ class Server:
         self.followers = [leases, catalogue] if prober is None else [leases, catalogue, prober]
         vitals = Vitals(engine, self.followers, serving.turn)
         door = Door(lambda: serving.ready, telemetry)
-        server = grpc.aio.server(options=_OPTIONS)
+        # A second server on the same port must fail, not share it, unless it is a worker.
+        shares = config.workers > 1
+        server = grpc.aio.server(options=[*_OPTIONS, ("grpc.so_reuseport", int(shares))])
         server.add_generic_rpc_handlers([handlers(service, door) for service in services])
         health_pb2_grpc.add_HealthServicer_to_server(serving.servicer, server)
         _add_reflection(server, serving.names)
@@ -236,7 +236,7 @@ class Server:
             self._exit.push_async_callback(prober.aclose)
         if http is not None:
             self._exit.push_async_callback(http.aclose)
-        self._exit.push_async_callback(_end_streams, engine, hub, graph_hub)
+        self._exit.push_async_callback(_end_streams, engine, hub, graph_hub, config.grace_seconds)
         self._exit.push_async_callback(serving.close)
         self._exit.push_async_callback(vitals.aclose)
         await serving.prepare()
@@ -302,8 +302,8 @@ class Serving:
             await self.servicer.set(name, status)
 
 
-async def run(config: Config) -> None:
-    """Serves until SIGTERM or SIGINT.
+async def run(config: Config, serving: Callable[[], None] = lambda: None) -> None:
+    """Serves until SIGTERM or SIGINT; says so by `serving` whenever it begins to.
 
     When the history of a database that servers share turns out to have gone back, what there is now
     is served, under another epoch. Raises ConfigError, StoreUnavailable, or StoreLost if a store
@@ -317,8 +317,9 @@ async def run(config: Config) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     while not stop.is_set():
-        server = Server(config)
+        server = Server(config, owns_process=True)
         await server.start()
+        serving()
         lost = await _serve_until(server, stop)
         if lost is not None and not server.engine.store.is_shared:
             raise lost
@@ -388,8 +389,14 @@ def _warm_up() -> None:
     grammar.warm_up()
 
 
-async def _end_streams(engine: Engine, hub: WatchHub, graph_hub: GraphHub) -> None:
-    """Lets every stream deliver what is committed, and end."""
+async def _end_streams(
+    engine: Engine, hub: WatchHub, graph_hub: GraphHub, grace_seconds: float
+) -> None:
+    """Lets every stream deliver what is committed, and end.
+
+    Writing ends first: what is acknowledged after the last word of a stream would be missing on it.
+    """
+    await engine.seal(grace_seconds)
     engine.feed.close()
     await asyncio.sleep(_LAST_WORDS_SECONDS)
     await hub.aclose()
@@ -466,6 +473,7 @@ def _http_side(
     return HttpServer(
         site(api, pages, config.cors_origins),
         *split_address("http_address", config.http_address),
+        shares_port=config.workers > 1,
     )
 
 

@@ -107,17 +107,18 @@ class Config:
                     f"cors_origins are * or as https://app.example.org:8443, got {origin!r}"
                 )
 
-
     def _check_workers(self) -> None:
         if self.workers == 1:
             return
         if not is_postgres(self.database):
             raise ConfigError(
-                f"{self.workers} workers need a database that they can share: name a PostgreSQL with "
+                f"{self.workers} workers need a database that they can share: name PostgreSQL's, "
                 "--database postgresql://HOST/DATABASE, or leave --workers out"
             )
         if sys.platform != "linux":
-            raise ConfigError("workers share a port as Linux alone does it: run one server for each")
+            raise ConfigError(
+                "workers share a port as Linux alone does it: run one server for each"
+            )
         for option in ("grpc_address", "http_address"):
             address = getattr(self, option)
             if is_local(option, address):

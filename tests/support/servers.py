@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 START_SECONDS = 60.0
 """How long a program may take until it serves; the kernels may have to be compiled first."""
 
-_CHANNEL: list[tuple[str, int]] = [
+_CHANNEL: list[tuple[str, int | str]] = [
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
     ("grpc.initial_reconnect_backoff_ms", 100),

@@ -71,7 +71,7 @@ class CauseReader:
         """
         view = self._history.view
         with self._history.pins.hold(revision):
-            generation, types = view.generation, view.health_types
+            generation = view.generation
             slot = generation.entities.find(entity_id, revision)
             if slot < 0:
                 raise EntityNotFound(entity_id, revision)
@@ -79,6 +79,7 @@ class CauseReader:
                 return _explanation(generation, slot, None, limit, revision)
 
             def work() -> Explanation:
+                types = view.health_types_at(generation, revision)
                 trace = _traced(generation, types, slot, revision)
                 return _explanation(generation, slot, trace, limit, revision)
 

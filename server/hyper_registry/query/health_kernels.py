@@ -203,25 +203,28 @@ def failure_points(
     stamps: Ints,
     left: Ints,
     queue: Ints,
+    budget: int,
     flag: Ints,
     out: Ints,
-) -> None:
+) -> int:
     """How many of those that are `counted` would fail if each candidate alone did.
 
     `sources[starts[row] : starts[row + 1]]` need the row, each as one of a group of alternatives or
     (-1) by itself; `alternatives` is how many of a group work. `stamps` (of rows, then of groups)
-    are 0 at first. Ends when `flag` is set.
+    are 0 at first. Looks at about `budget` needs, or fewer if `flag` is set; answers how many
+    candidates it has done.
     """
     count_of_rows = len(starts) - 1
     for number in range(len(candidates)):
-        if flag[0]:
-            return
+        if flag[0] or budget <= 0:
+            return number
         stamp, candidate = number + 1, candidates[number]
         stamps[candidate] = stamp
         queue[0], count, place, found = candidate, 1, 0, 0
         while place < count:
             row = queue[place]
             place += 1
+            budget -= starts[row + 1] - starts[row]
             for i in range(starts[row], starts[row + 1]):
                 source = sources[i]
                 if stamps[source] == stamp or ranks[source, 0]:
@@ -239,6 +242,7 @@ def failure_points(
                 count += 1
                 found += counted[source]
         out[number] = found
+    return len(candidates)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -260,6 +264,6 @@ def warm_up() -> None:
     versions(empty, 0, table, table, empty)
     targets_of(empty, 0, 0, column, column, table, table)
     failure_points(
-        empty, column, octets, row, empty, empty, empty, row, empty, row, flag, empty
+        empty, column, octets, row, empty, empty, empty, row, empty, row, 0, flag, empty
     )  # fmt: skip
     told(table, empty, octets)

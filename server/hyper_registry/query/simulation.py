@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -40,6 +41,8 @@ from ose.registry.v1.health_service_pb2 import FailurePoint, HealthChange
 _LOW = (1 << 32) - 1
 # An id, two healths and a distance beside the record.
 _CHANGE_BYTES = 300
+# Of needs, as points of failure are looked for: a few seconds.
+_MOST_NEEDS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,7 @@ class Ranked:
     nodes_bytes: bytes
     points: list[FailurePoint]
     total: int
+    complete: bool
 
 
 class Simulator:
@@ -125,6 +129,11 @@ class _World:
         self.edge_count = generation.relationships.slots.length
         self.count = generation.entities.rows.length
 
+    @cached_property
+    def types(self) -> Bytes:
+        """Which types of relationships carry health."""
+        return self.view.health_types_at(self.generation, self.revision)
+
     def row(self, entity_id: str) -> int:
         """The row of an entity. Raises EntityNotFound."""
         table = self.generation.entities
@@ -148,7 +157,7 @@ class _World:
     def ranks(self) -> Ints:
         """What has failed."""
         ranks: Ints = np.zeros((self.count, 1), dtype=np.int64)
-        spread = failed_at(self.view, self.generation, self.revision, ranks)
+        spread = failed_at(self.generation, self.types, self.revision, ranks)
         while not spread.work():
             pass
         return ranks
@@ -161,7 +170,7 @@ def _simulated(world: _World, assumed: Mapping[int, Assumption], limit: int) -> 
         flags[row] = registry_kernels.FAILED if one.has_failed else registry_kernels.QUIET
     ranks = world.ranks()
     before = ranks.copy()
-    spread = Spread(generation, world.view.health_types, ranks, assumed, revision, flags)
+    spread = Spread(generation, world.types, ranks, assumed, revision, flags)
     while not spread.work():
         pass
     candidates: Ints = np.union1d(spread.changed, np.fromiter(assumed, dtype=np.int64))
@@ -190,7 +199,7 @@ def _distances(world: _World, assumed: Mapping[int, Assumption], flipped: Ints) 
     turned: Bytes = flipped[:, 0].astype(np.uint8)
     health_kernels.spread_distances(
         np.fromiter(assumed, dtype=np.int64), turned, world.revision, incoming.refs.array,
-        incoming.pool.array, edges, world.view.health_types, distances,
+        incoming.pool.array, edges, world.types, distances,
         np.empty(world.count, dtype=np.int64),
     )  # fmt: skip
     return distances
@@ -278,13 +287,15 @@ def _ranked(world: _World, types: Bytes, limit: int, flag: Ints) -> Ranked:
         meant &= types[table.rows.array[: world.count, TYPE]].astype(np.bool_)
     starts, sources, groups, alternatives = _needs(world, ranks)
     # Who is needed by nobody hurts nobody.
-    candidates = np.flatnonzero(meant & (np.diff(starts) > 0))
+    needed = np.diff(starts)
+    candidates = np.flatnonzero(meant & (needed > 0))
+    candidates = candidates[np.argsort(-needed[candidates], kind="stable")]
     counted = ((versions >= 0) & (told != Health.DEGRADED)).astype(np.uint8)
     counts = np.zeros(len(candidates), dtype=np.int64)
-    health_kernels.failure_points(
+    tried = health_kernels.failure_points(
         candidates, ranks, counted, starts, sources, groups, alternatives,
         np.zeros(world.count + len(alternatives), dtype=np.int64), alternatives.copy(),
-        np.empty(world.count, dtype=np.int64), flag, counts,
+        np.empty(world.count, dtype=np.int64), _MOST_NEEDS, flag, counts,
     )  # fmt: skip
     order = np.lexsort((candidates, -counts))[: min(limit, int(np.count_nonzero(counts)))]
     slots = versions[candidates[order]]
@@ -292,7 +303,8 @@ def _ranked(world: _World, types: Bytes, limit: int, flag: Ints) -> Ranked:
         FailurePoint(entity_id=codec.record_id(table.record(slot)), degraded=count)
         for slot, count in zip(slots.tolist(), counts[order].tolist(), strict=True)
     ]
-    return Ranked(gather(table, slots), points, int(np.count_nonzero(counts)))
+    total = int(np.count_nonzero(counts))
+    return Ranked(gather(table, slots), points, total, tried == len(candidates))
 
 
 def _needs(world: _World, ranks: Ints) -> tuple[Ints, Ints, Ints, Ints]:
@@ -301,7 +313,7 @@ def _needs(world: _World, ranks: Ints) -> tuple[Ints, Ints, Ints, Ints]:
     codes = slots[:, SIZE_CODES] & _LOW
     coupling = codes >> registry_kernels.COUPLING_SHIFT & 3
     carries = (coupling == 1) | (
-        (coupling == 0) & (world.view.health_types[codes >> registry_kernels.TYPE_SHIFT] != 0)
+        (coupling == 0) & (world.types[codes >> registry_kernels.TYPE_SHIFT] != 0)
     )
     living = (slots[:, BORN] <= world.revision) & (slots[:, DIED] > world.revision)
     edges = np.flatnonzero(living & carries & (codes & 1 == 0))

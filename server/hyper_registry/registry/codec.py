@@ -34,6 +34,7 @@ HEALTH_FIELD = _ENTITY_FIELDS["health"].number
 HEALTH_REVISION_FIELD = _ENTITY_FIELDS["health_revision"].number
 """What is replaced in a record when an entity's health is derived anew: one byte, and eight."""
 
+REVISION_FIELD = _ENTITY_FIELDS["revision"].number
 REPORTED_FIELD = _ENTITY_FIELDS["reported_health"].number
 COUPLING_FIELD = RelationshipMessage.DESCRIPTOR.fields_by_name["health_coupling"].number
 ANY_OF_FIELD = RelationshipMessage.DESCRIPTOR.fields_by_name["any_of"].number

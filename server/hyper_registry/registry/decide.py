@@ -31,7 +31,7 @@ from hyper_registry.model.errors import (
 from hyper_registry.model.relationship import Relationship
 from hyper_registry.model.revision import MAX_CREATE_INDEX, Action, Change, Kind, ordinal_of
 from hyper_registry.model.rules import check_entity, check_relationship, new_id
-from hyper_registry.registry import codec
+from hyper_registry.registry import carrying, codec
 from hyper_registry.registry.columns import Ints
 from hyper_registry.registry.derived import Derived, health_rows
 from hyper_registry.registry.mutations import (
@@ -180,6 +180,7 @@ class Decider:
             self._has_failed_needs(before), self._origin(before),
         )  # fmt: skip
         described = codec.metadata(entity.metadata)
+        carrying.check(entity)
         record = codec.encode_entity(entity)
         ordinal = self._ordinal(self.view.generation.entities, entity.id, before is None)
         if before is not None and old is not None:

@@ -142,6 +142,12 @@ class Engine:
             if not self.view.visible:
                 raise
 
+    async def seal(self, seconds: float) -> None:
+        """Refuses further writes, and waits for those that were accepted, `seconds` at most."""
+        await self.committer.aclose()
+        if self._tasks:
+            await asyncio.wait(self._tasks[:1], timeout=seconds)
+
     async def aclose(self) -> None:
         """Answers what is queued, ends every follower and closes the store."""
         self.feed.close()

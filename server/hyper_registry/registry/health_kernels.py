@@ -25,7 +25,7 @@ import numpy as np
 from hyper_registry.model.entity import Health
 from hyper_registry.model.relationship import HealthCoupling
 from hyper_registry.registry.adjacency import LENGTH_BITS
-from hyper_registry.registry.codec import HEALTH_FIELD, HEALTH_REVISION_FIELD
+from hyper_registry.registry.codec import HEALTH_FIELD, HEALTH_REVISION_FIELD, REVISION_FIELD
 from hyper_registry.registry.columns import Bytes, Ints
 from hyper_registry.registry.table import (
     ALIVE,
@@ -341,6 +341,17 @@ def _after_varint(arena: Bytes, at: _Int) -> _Int:
 
 
 @numba.njit(cache=True, nogil=True)
+def _varint(arena: Bytes, at: _Int) -> _Int:
+    """The number that is written at a place, seven bits a byte."""
+    value, shift = np.int64(arena[at] & 0x7F), 7
+    while arena[at] & 0x80:
+        at += 1
+        value |= np.int64(arena[at] & 0x7F) << shift
+        shift += 7
+    return value
+
+
+@numba.njit(cache=True, nogil=True)
 def _value(arena: Bytes, start: _Int, size: _Int, wanted: int) -> _Int:
     """Where, from `start`, a framed record has the value of a field; 0 if it has none."""
     end = start + size
@@ -358,12 +369,7 @@ def _value(arena: Bytes, start: _Int, size: _Int, wanted: int) -> _Int:
         elif wire == 1:
             at += 8
         elif wire == 2:
-            length, shift = np.int64(0), 0
-            after = _after_varint(arena, at)
-            for i in range(at, after):
-                length |= np.int64(arena[i] & 0x7F) << shift
-                shift += 7
-            at = after + length
+            at = _after_varint(arena, at) + _varint(arena, at)
         else:
             at += 4
     return np.int64(0)
@@ -383,6 +389,18 @@ def values_of(slots: Ints, arena: Bytes, field: int, out: Ints) -> None:
         start = slots[i, OFFSET]
         place = _value(arena, start, slots[i, SIZE_CODES] >> 32, field)
         out[i] = arena[start + place] if place else 0
+
+
+@numba.njit(cache=True, nogil=True)
+def changed_at(slots: Ints, versions: Ints, arena: Bytes, out: Ints) -> None:
+    """The revision that wrote each version's record, which may be older than the version."""
+    for i in range(len(versions)):
+        slot = versions[i]
+        out[i] = slots[slot, BORN]
+        if slots[slot, ENDS] < 0:
+            start = slots[slot, OFFSET]
+            place = _value(arena, start, slots[slot, SIZE_CODES] >> 32, REVISION_FIELD)
+            out[i] = _varint(arena, start + place)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -487,6 +505,7 @@ def warm_up() -> None:
     push(0, state, row, octets)
     reported(table, table, 0, 0, empty)
     turned(empty, column, table, table, empty)
+    changed_at(table, empty, octets, empty)
     places_of(table[:0], octets, empty)
     values_of(table[:0], octets, 0, empty)
     restate(empty, empty, 0, 0, table, table, octets, table)

@@ -98,6 +98,7 @@ async def load(view: View, snapshot: Snapshot, lineage: Lineage) -> Head:
     _check(log.end)
     await _load_entities(view, snapshot, past[Kind.ENTITY], turns)
     await _load_relationships(view, snapshot, past[Kind.RELATIONSHIP])
+    view.health_types = view.health_types_at(view.generation, head.revision)
     view.floor = head.floor
     view.publish(head.revision)
     return head

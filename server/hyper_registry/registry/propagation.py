@@ -154,7 +154,7 @@ def rows_of(table: Table, ordinals: Ints) -> Ints:
 def settle_from_nothing(view: View) -> Ints:
     """Works out all ranks of a view without any; answers the rows whose health is another one."""
     generation, table = view.generation, view.generation.entities
-    spread = failed_at(view, generation, view.tip, generation.ranks.array)
+    spread = failed_at(generation, view.health_types, view.tip, generation.ranks.array)
     while not spread.work():
         pass
     every: Ints = np.arange(table.rows.length)
@@ -165,8 +165,8 @@ def settle_from_nothing(view: View) -> Ints:
 
 
 def failed_at(
-    view: View,
     generation: Generation,
+    types: Bytes,
     revision: int,
     ranks: Ints,
     assumed: Bytes = _NOTHING_ASSUMED,
@@ -182,9 +182,7 @@ def failed_at(
     seeds = unhealthy[:found]
     if len(assumed):
         seeds = np.union1d(seeds, np.flatnonzero(assumed == kernels.FAILED))
-    return Spread(
-        generation, view.health_types, ranks, seeds.tolist(), revision, assumed
-    )  # fmt: skip
+    return Spread(generation, types, ranks, seeds.tolist(), revision, assumed)
 
 
 def _spread(view: View, revision: int) -> Spread:

@@ -12,24 +12,35 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from sortedcontainers import SortedList
 
 from hyper_registry.model.entity import Entity, Health
 from hyper_registry.model.errors import LimitExceeded, StoreFull
-from hyper_registry.model.relationship import HEALTH_TYPES, Relationship
+from hyper_registry.model.relationship import Relationship
 from hyper_registry.model.revision import ordinal_of
-from hyper_registry.registry import health_kernels
+from hyper_registry.registry import carrying, codec, health_kernels
 from hyper_registry.registry.adjacency import Adjacency
+from hyper_registry.registry.carrying import MAX_TYPES
 from hyper_registry.registry.codec import ENTITY_TAG, RELATIONSHIP_TAG, metadata
 from hyper_registry.registry.columns import Bytes, IntColumns, Ints
-from hyper_registry.registry.table import HEALTH_BITS, LATEST, Table, frame
+from hyper_registry.registry.table import (
+    ALIVE,
+    DIED,
+    ENDS,
+    HEALTH_BITS,
+    LATEST,
+    SIZE_CODES,
+    Table,
+    frame,
+)
 
 _ENTITY_ROWS, _ENTITY_SLOTS, _ENTITY_BYTES = 1 << 26, 1 << 27, 1 << 37
 _EDGE_ROWS, _EDGE_SLOTS, _EDGE_BYTES = 1 << 27, 1 << 28, 1 << 38
 _POOL = 1 << 30
-_MAX_CODES = 1 << 15
+_LOW = (1 << 32) - 1
 
 
 class Names:
@@ -46,8 +57,8 @@ class Names:
         code = self.codes.get(name)
         if code is None:
             code = len(self.names)
-            if code >= _MAX_CODES:
-                raise StoreFull(f"at most {_MAX_CODES} different types; nothing was written")
+            if code >= MAX_TYPES:
+                raise StoreFull(f"at most {MAX_TYPES} different types; nothing was written")
             self.names.append(name)
             self.codes[name] = code
         return code
@@ -156,7 +167,8 @@ class View:
     """The view. `tip` is the newest revision applied, `visible` the newest that may be read.
 
     `touched` are the rows that may have failed, or work again, for what was applied since health
-    was last derived; `health_types` says of each type of relationships whether it carries health.
+    was last derived; `health_types` says of each type of relationships whether it carries health at
+    the tip. It is replaced, never changed.
     """
 
     def __init__(self) -> None:
@@ -168,9 +180,7 @@ class View:
         self.floor = 0
         self.counts = Counts()
         self.touched: set[int] = set()
-        self.health_types: Bytes = np.zeros(_MAX_CODES, dtype=np.uint8)
-        for name in HEALTH_TYPES:
-            self.health_types[self.relationship_types.code(name)] = 1
+        self.health_types = carrying.types_by_default(self.relationship_types)
         self._undo: list[tuple[str, object, object]] = []
 
     # Reading
@@ -214,6 +224,12 @@ class View:
         table = self.generation.entities
         return table.record(table.latest(row))
 
+    def health_types_at(self, generation: Generation, revision: int) -> Bytes:
+        """Of each type of relationships whether it carries health at a revision."""
+        return carrying.types_at(
+            generation.entities, self.entity_types, self.relationship_types, revision
+        )
+
     # Writing: above `visible`, and it can be taken back
 
     def put_entity(self, entity: Entity, record: bytes, before: Entity | None, index: int) -> None:
@@ -242,6 +258,9 @@ class View:
         if was_unhealthy != (entity.reported_health == Health.UNHEALTHY):
             self.touched.add(row)
         self._index(row, entity, before)
+        if entity.type == carrying.RELATIONSHIP_TYPE:
+            for name in {entity.name, entity.name if before is None else before.name}:
+                self._configure(name)
 
     def delete_entity(self, entity: Entity, revision: int) -> None:
         """Ends an entity. Its relationships have been ended before."""
@@ -251,6 +270,8 @@ class View:
         if self.generation.ranks.cells[row]:
             self.touched.add(row)
         self._release(identity(entity.type, entity.name, entity.version))
+        if entity.type == carrying.RELATIONSHIP_TYPE:
+            self._configure(entity.name)
 
     def put_relationship(
         self, relationship: Relationship, record: bytes, created: bool, index: int
@@ -359,6 +380,29 @@ class View:
             counts.entities_by_health[health] += step
         for type_, step in tally.relationships:
             counts.relationships_by_type[type_] += step
+
+    def _configure(self, name: str) -> None:
+        """Follows what is said, at the tip, of a type of relationships."""
+        record = self.named(carrying.RELATIONSHIP_TYPE, name, "")
+        metadata = b"" if record is None else codec.decode_entity(record).metadata
+        code, carries = self.relationship_types.code(name), carrying.carries(name, metadata)
+        if bool(self.health_types[code]) == carries:
+            return
+        self.on_rollback(partial(setattr, self, "health_types", self.health_types))
+        self.health_types = self.health_types.copy()
+        self.health_types[code] = carries
+        self.touched.update(self._sources_by_type(code))
+
+    def _sources_by_type(self, code: int) -> list[int]:
+        """The sources of all living relationships that carry health if their type does."""
+        table = self.generation.relationships
+        slots = table.slots.array[: table.slots.length]
+        codes = slots[:, SIZE_CODES] & _LOW
+        # The rest of the codes is the group; one that goes both ways carries nothing.
+        alike = codes & ~(health_kernels.MAX_GROUPS << health_kernels.GROUP_SHIFT)
+        meant = (alike == code << health_kernels.TYPE_SHIFT) & (slots[:, DIED] == ALIVE)
+        sources: list[int] = (slots[meant, ENDS] >> 32).tolist()
+        return sources
 
     def _touch(self, source: int, target: int, codes: int) -> None:
         """Notes that a relationship comes or goes, if the source may fail or work for that."""

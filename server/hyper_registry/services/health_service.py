@@ -91,7 +91,10 @@ class HealthService:
         revision = await self._engine.read_revision(options, call.remaining())
         found = await self._simulator.failure_points(types, limit, revision)
         rest = api.ListFailurePointsResponse(
-            points=found.points, total_points=found.total, revision=revision
+            points=found.points,
+            total_points=found.total,
+            revision=revision,
+            complete=found.complete,
         )
         return found.nodes_bytes + rest.SerializeToString()
 

@@ -180,7 +180,7 @@ class PostgresStore(SqlStore, SharedStore):
         if isinstance(error, errors.DiskFull):
             return StoreFull(f"{self.place}: the disk is full: free some space")
         advice = next((said for start, said in _ADVICE.items() if state.startswith(start)), "")
-        detail = advice or str(error).strip().split("\n")[0] or type(error).__name__
+        detail = advice or " ".join(str(error).split()) or type(error).__name__
         return StoreUnavailable(f"{self.place}: {detail}")
 
     def lock(self) -> HeadRow:

@@ -1,4 +1,7 @@
-"""Which store a path or URL means."""
+"""Which store a path or URL means.
+
+Stores are imported when one is opened: drivers take a while, and most programs need one of them.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,6 @@ from pathlib import Path
 
 from hyper_registry.model.errors import InvalidArgument
 from hyper_registry.store.base import Store
-from hyper_registry.store.memory import MemoryStore
-from hyper_registry.store.sqlite import SqliteStore
 
 _SQLITE = "sqlite:///"
 _FORMS = (
@@ -29,8 +30,10 @@ def open_store(url: str | Path, migrates: bool = True) -> Store:
     """
     text = str(url)
     if isinstance(url, Path):
-        return SqliteStore(url, migrates)
+        return _file(url, migrates)
     if text == "memory://":
+        from hyper_registry.store.memory import MemoryStore
+
         return MemoryStore()
     if text in {":memory:", "sqlite://", "sqlite:///:memory:"}:
         raise _refused("SQLite in memory is not supported: use memory://")
@@ -54,7 +57,6 @@ def shown(url: str) -> str:
 
 
 def _postgres(url: str, migrates: bool) -> Store:
-    # Imported here: nobody else needs the driver.
     from hyper_registry.store.postgres import PostgresStore
 
     try:
@@ -68,6 +70,12 @@ def _sqlite(path: str, migrates: bool) -> Store:
         raise _refused(f"a path is missing: give {_FORMS}")
     if "?" in path:
         raise _refused("options behind a ? are not supported, and no path may have one")
+    return _file(path, migrates)
+
+
+def _file(path: str | Path, migrates: bool) -> Store:
+    from hyper_registry.store.sqlite import SqliteStore
+
     return SqliteStore(path, migrates)
 
 

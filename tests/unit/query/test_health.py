@@ -14,11 +14,15 @@ from hypothesis import strategies as st
 from hyper_registry.model.entity import Health
 from hyper_registry.model.errors import EntityNotFound
 from hyper_registry.query.causes import CauseReader
+from hyper_registry.query.filters import EntityFilter
+from hyper_registry.query.listing import EntityQuestion, Window, list_entities
+from hyper_registry.query.ordering import By, Order
 from hyper_registry.query.simulation import Assumption, Simulator
 from hyper_registry.registry.engine import Engine
-from hyper_registry.registry.mutations import CreateEntity
+from hyper_registry.registry.mutations import CreateEntity, UpdateEntity
+from ose.registry.v1.entity_service_pb2 import ListEntitiesResponse
 from ose.registry.v1.health_service_pb2 import ExplainHealthResponse, SimulateHealthResponse
-from tests.unit.registry.oracle import Oracle, State, carries_health
+from tests.unit.registry.oracle import Oracle, State
 from tests.unit.registry.support import entity, oracle_of, packed, running, write
 from tests.unit.registry.test_propagation import IDS, healths, histories, needs, play, starts
 
@@ -29,7 +33,7 @@ def _needs(state: State, source: str) -> list[list[tuple[str, str]]]:
     """What an entity needs: each need as the relationships and targets, one of which must work."""
     groups: dict[str, list[tuple[str, str]]] = {}
     for id_, one in state.relationships.items():
-        if one["source_id"] == source and carries_health(one):
+        if one["source_id"] == source and state.carries_health(one):
             groups.setdefault(one["any_of"] or f"only {id_}", []).append((id_, one["target_id"]))
     return [*groups.values()]
 
@@ -236,6 +240,27 @@ async def test_features_that_would_be_hurt() -> None:
         few = await _simulated(engine, [Assumption("db")], engine.view.visible, limit=2)
         assert [one.entity_id for one in few.changes] == ["db", "a"]
         assert few.degraded == 3
+
+
+@pytest.mark.parametrize("descending", [False, True])
+async def test_derived_health_leaves_the_order_of_changes(descending: bool) -> None:
+    """Listed by revision, what is degraded stands where its own change is, on any page."""
+    async with running() as engine:
+        for id_ in "abcx":
+            await write(engine, CreateEntity(entity(id_, type_="t")))
+        await write(engine, *(needs(id_, "x") for id_ in "abc"))
+        sick = UpdateEntity(entity("x", type_="t", reported_health=3), ("reported_health",))
+        revision = await write(engine, sick)
+        question = EntityQuestion(
+            EntityFilter(types=frozenset({"t"})), Order(By.CHANGED, descending)
+        )
+        found, token = list[str](), ""
+        while token or not found:
+            window = Window(2, page_token=token)
+            page = await list_entities(engine, question, window, 0 if token else revision)
+            entities = ListEntitiesResponse.FromString(page.records).entities
+            found, token = found + [one.id for one in entities], page.next_page_token
+        assert found == [*("xcba" if descending else "abcx")]
 
 
 async def test_limits_and_missing_entities() -> None:

@@ -33,8 +33,8 @@ _RELATIONSHIP_FIELDS = (
     "health_coupling",
     "any_of",
 )
-_ONE_WAY = {"bidirectional": False}
 _DEGRADED, _UNHEALTHY = 2, 3
+_HEALTH_TYPES = ("depends_on", "requires")
 _HEALTH = {"health": ANY, "health_revision": ANY}
 
 
@@ -62,10 +62,23 @@ class State:
                 return failed
             failed |= more
 
+    def carries_health(self, edge: Resource) -> bool:
+        """Whether a relationship carries health, as it says or as its type is configured."""
+        if edge["bidirectional"]:
+            return False
+        if edge["health_coupling"]:
+            return bool(edge["health_coupling"] == 1)
+        for one in self.entities.values():
+            about = (one["type"], one["name"], one["version"])
+            said = one["metadata"].get("health_coupling")
+            if said and about == ("relationship_type", edge["type"], ""):
+                return bool(said == "hard")
+        return edge["type"] in _HEALTH_TYPES
+
     def _fails(self, entity_id: str, failed: set[str]) -> bool:
         groups: dict[str, list[str]] = {}
         for edge_id, edge in self.relationships.items():
-            if edge["source_id"] == entity_id and carries_health(edge):
+            if edge["source_id"] == entity_id and self.carries_health(edge):
                 # Each that is no alternative is a need of its own.
                 groups.setdefault(edge["any_of"] or f"only {edge_id}", []).append(edge["target_id"])
         return any(failed.issuperset(targets) for targets in groups.values())
@@ -266,7 +279,7 @@ class _Trial:
 
     def _change_relationship(self, found: Resource, wanted: Resource, paths: Iterable[str]) -> None:
         after = _merged(found, wanted, paths)
-        if after != found and after["bidirectional"] and carries_health(after | _ONE_WAY):
+        if after != found and after["bidirectional"] and is_one_way(after):
             raise errors.InvalidArgument.of("bidirectional", "")
         self._change(found, after)
 
@@ -351,10 +364,9 @@ def relationship_values(relationship: Relationship) -> Resource:
     }
 
 
-def carries_health(edge: Resource) -> bool:
-    """Whether a relationship carries health."""
-    by_type = edge["type"] in ("depends_on", "requires")
-    return not edge["bidirectional"] and (by_type, True, False)[edge["health_coupling"]]
+def is_one_way(edge: Resource) -> bool:
+    """Whether a relationship must be one way, since it carries health whatever is configured."""
+    return (edge["type"] in _HEALTH_TYPES, True, False)[edge["health_coupling"]]
 
 
 def _metadata(packed: bytes) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyper_registry.model.entity import Entity, Health
+from hyper_registry.model.errors import InvalidArgument
 from hyper_registry.model.health import MAX_ENTITIES, Turns, turns_of
 from hyper_registry.model.relationship import HealthCoupling, Relationship
 from hyper_registry.model.revision import Kind
@@ -26,6 +28,7 @@ from tests.unit.registry.support import (
     entity,
     log_of,
     oracle_of,
+    packed,
     ready,
     reorganise,
     request,
@@ -51,6 +54,7 @@ _steps = st.one_of(
     st.tuples(st.just("link"), _some, _some, _types, _couplings, _groups),
     st.tuples(st.just("unlink"), _numbers),
     st.tuples(st.just("delete"), _some),
+    st.tuples(st.just("configure"), _types, st.sampled_from(["hard", "soft", "", "gone"])),
 )
 _Steps = Sequence[tuple[Any, ...]]
 histories = st.lists(st.lists(_steps, min_size=1, max_size=5), min_size=1, max_size=12)
@@ -81,6 +85,17 @@ def _mutations(oracle: Oracle, steps: _Steps) -> list[m.Mutation]:
             id_ = sorted(edges)[values[0] % len(edges)]
             made.append(m.DeleteRelationship(id_))
             edges.remove(id_)
+        elif name == "configure":
+            type_, said = values
+            id_ = f"about-{type_}"
+            if said != "gone":
+                about = packed(health_coupling=said) if said else b""
+                wanted = entity(id_, type_, "relationship_type", metadata=about)
+                made.append(m.PutEntity(wanted, frozenset()))
+                living.add(id_)
+            elif id_ in living:
+                made.append(m.DeleteEntity(id_))
+                living.remove(id_)
         elif name == "delete" and values[0] in living:
             made.append(m.DeleteEntity(values[0], cascade=True))
             living.remove(values[0])
@@ -102,7 +117,7 @@ def _check_ranks(engine: Engine) -> None:
     generation = engine.view.generation
     count = generation.entities.rows.length
     ranks = np.zeros((count + 1, 1), dtype=np.int64)
-    spread = failed_at(engine.view, generation, engine.view.visible, ranks)
+    spread = failed_at(generation, engine.view.health_types, engine.view.visible, ranks)
     while not spread.work(1):
         pass
     assert ((ranks[:count] > 0) == (generation.ranks.array[:count] > 0)).all()
@@ -257,6 +272,38 @@ async def test_hard_and_soft_say_more_than_the_type() -> None:
             engine, *(m.UpdateRelationship(one, ("health_coupling",)) for one in (hard, soft))
         )
         assert [_now(engine, id_).health for id_ in "abcd"] == [2, 2, 1, 1]
+
+
+def _about(name: str, **values: Any) -> m.Mutation:
+    """Says of a type of relationships whether it carries health."""
+    wanted = entity(f"about-{name}", name, "relationship_type", metadata=packed(**values))
+    return m.PutEntity(wanted, frozenset())
+
+
+async def test_types_are_configured_by_entities() -> None:
+    """What is said of a type holds at once, for what there is and what comes, and in the past."""
+    disk = MemoryDisk()
+    async with running(disk) as engine:
+        await ready(engine, "a", "b", "x")
+        await write(engine, m.CreateRelationship(edge("a>x", "a", "x", "uses")), needs("b", "x"))
+        first = await write(engine, _report("x", Health.UNHEALTHY))
+        await write(engine, _about("uses", health_coupling="hard"))
+        await write(engine, _about("depends_on", health_coupling="soft"))
+        last = await write(engine, m.DeleteEntity("about-uses"))
+        expected = {first: [1, 2], first + 1: [2, 2], first + 2: [2, 1], last: [1, 1]}
+        found = {
+            revision: [_now(engine, id_, revision).health for id_ in "ab"] for revision in expected
+        }
+        assert found == expected
+        with pytest.raises(InvalidArgument, match=r"metadata\.health_coupling"):
+            await write(engine, _about("uses", health_coupling="sometimes"))
+        renamed = entity("about-depends_on", "uses", metadata=packed(health_coupling="hard"))
+        await write(engine, m.UpdateEntity(replace(renamed, type=""), ("name", "metadata")))
+        assert [_now(engine, id_).health for id_ in "ab"] == [2, 2]
+    async with running(disk) as engine:
+        assert not len(settle_from_nothing(engine.view))
+        await write(engine, _report("x", Health.HEALTHY))
+        assert [_now(engine, id_).health for id_ in "ab"] == [1, 1]
 
 
 async def test_the_answer_has_the_health_in_the_end() -> None:

@@ -457,10 +457,15 @@ class ListFailurePointsResponse(_message.Message):
     POINTS_FIELD_NUMBER: _builtins.int
     TOTAL_POINTS_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    COMPLETE_FIELD_NUMBER: _builtins.int
     total_points: _builtins.int
-    """How many entities there are that would degrade at least one other."""
+    """How many entities there are, of those that were tried, that would degrade at least one other."""
     revision: _builtins.int
     """The revision that the answer is of."""
+    complete: _builtins.bool
+    """Whether all entities were tried. In a very large graph where nearly everything needs everything
+    that would take too long: those that most others need directly are tried first then.
+    """
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[_entity_pb2.Entity]:
         """The entities of `points`, in their order."""
@@ -476,10 +481,11 @@ class ListFailurePointsResponse(_message.Message):
         points: _abc.Iterable[Global___FailurePoint] | None = ...,
         total_points: _builtins.int = ...,
         revision: _builtins.int = ...,
+        complete: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["nodes", b"nodes", "points", b"points", "revision", b"revision", "total_points", b"total_points"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "nodes", b"nodes", "points", b"points", "revision", b"revision", "total_points", b"total_points"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -122,8 +122,11 @@ class Relationship(_message.Message):
     create_revision: _builtins.int
     """Output only. The revision that created it."""
     health_coupling: Global___HealthCoupling.ValueType
-    """Optional. Whether it carries health. When it is left out, `depends_on` and `requires` do, and
-    others do not. What carries health cannot be bidirectional.
+    """Optional. Whether it carries health. When it is left out, what is configured for the type counts:
+    `metadata.health_coupling`, `hard` or `soft`, of the entity of the type `relationship_type` that
+    has the type's name and no version. Without that, `depends_on` and `requires` carry health, and
+    others do not. `depends_on`, `requires` and what is hard cannot be bidirectional, unless soft;
+    what is hard only by configuration and goes both ways carries nothing.
     """
     any_of: _builtins.str
     """Optional. A need that any one of several providers meets: all relationships of the source with
