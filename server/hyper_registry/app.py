@@ -244,7 +244,7 @@ class Server:
         if http is not None:
             await _start_http(http, config.http_address)
             self.http_port = http.port
-        await asyncio.to_thread(_warm_up)
+        await asyncio.to_thread(warm_up)
         await engine.start()
         # A disk that is full does not keep the server from starting, unless there is need to write.
         if missing(rules, engine.view):
@@ -378,7 +378,8 @@ async def _take_in(engine: Engine, rules: RegistryFile) -> None:
             raise
 
 
-def _warm_up() -> None:
+def warm_up() -> None:
+    """Compiles everything that is compiled, or loads it from the cache, so that no call waits."""
     kernels.warm_up()
     differences.warm_up()
     arcs.warm_up()

@@ -12,14 +12,19 @@ import random
 import signal
 from collections.abc import Iterator
 
+import grpc
 import psutil
 import pytest
 
 from ose.registry.client import AsyncRegistryClient, Entity, RetryPolicy
+from ose.registry.v1.admin_service_pb2 import GetStatisticsRequest
+from ose.registry.v1.watch_service_pb2 import WatchRequest
 from tests.faults.load import at_work
 from tests.faults.replicas import Proxy, advanced, replicas
-from tests.support.postgres import Cluster, running_cluster
-from tests.support.servers import Program
+from tests.faults.test_history import create, refusal, watch
+from tests.support.postgres import Cluster, running_cluster, standby_of
+from tests.support.servers import Program, Stubs
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -163,3 +168,90 @@ async def test_the_database_is_restarted(durable: Cluster, number: signal.Signal
     await load.check(url, allows_silence=True)
     say(f"database restarted ({number.name}): 20 more revisions after {max(pauses):.1f} s")
     assert max(pauses) < 20
+
+
+def both(url: str, one: Cluster, other: Cluster) -> str:
+    """A URL that names both servers of a database."""
+    hosts = f"127.0.0.1:{one.port},127.0.0.1:{other.port}"
+    return url.replace(f"127.0.0.1:{one.port}", hosts)
+
+
+async def test_failover_to_a_synchronous_standby(durable: Cluster) -> None:
+    """Nothing that was answered is lost when the database goes and its standby takes over."""
+    url = durable.create()
+    with standby_of(durable, synchronous=True) as standby:
+        named = both(url, durable, standby)
+        async with replicas(named, named) as servers:
+            async with at_work(servers) as load:
+                await advanced(load)
+                await asyncio.to_thread(durable.stop, signal.SIGQUIT)
+                await asyncio.to_thread(standby.run, "pg_ctl", "promote", "-D", str(standby.data))
+                seconds = await advanced(load)
+                await load.finish()
+            for server in servers.programs:
+                assert await server.terminate() == 0
+        await load.check(named, allows_silence=True)
+    say(
+        f"failover to a synchronous standby: 20 more revisions {seconds:.1f} s after it was promoted"
+    )
+    assert seconds < 20
+
+
+async def test_failover_to_a_standby_that_lags(durable: Cluster) -> None:
+    """A history that went back has another epoch: tokens of before are HISTORY_CHANGED.
+
+    Streams end, and both servers serve what there is.
+    """
+    url = durable.create()
+    with standby_of(durable, synchronous=False) as standby:
+        named = both(url, durable, standby)
+        async with replicas(named, named) as servers:
+            one, other = (Stubs(server.target) for server in servers.programs)
+            kept = [await create(one, f"kept{n}") for n in range(3)]
+            _, (*_, good) = await watch(one, WatchRequest(start_revision=kept[0]), 3)
+            epoch = (await one.admin.GetStatistics(GetStatisticsRequest())).epoch
+            await asyncio.to_thread(durable.ask, "SELECT pg_switch_wal()")
+            await eventually(lambda: followed(durable, standby))
+            # From here on it does not hear of anything.
+            await asyncio.to_thread(standby.stop)
+            lost = [await create(other, f"lost{n}") for n in range(3)]
+            _, (*_, bad) = await watch(one, WatchRequest(start_revision=lost[0]), 3)
+            endless = one.watch.Watch(WatchRequest(resume_token=bad))
+            await asyncio.to_thread(durable.stop, signal.SIGQUIT)
+            began = asyncio.get_running_loop().time()
+            await asyncio.to_thread(standby.start)
+            await asyncio.to_thread(standby.run, "pg_ctl", "promote", "-D", str(standby.data))
+            with pytest.raises(grpc.aio.AioRpcError) as over:
+                async for _ in endless:
+                    pass
+            assert over.value.code() == grpc.StatusCode.UNAVAILABLE
+
+            async def changed(stubs: Stubs) -> bool:
+                try:
+                    found = await stubs.admin.GetStatistics(GetStatisticsRequest(), timeout=5)
+                except grpc.aio.AioRpcError:
+                    return False
+                return found.epoch != epoch and found.revision == kept[-1]
+
+            for stubs in (one, other):
+                await eventually(lambda stubs=stubs: changed(stubs), seconds=30)
+            seconds = asyncio.get_running_loop().time() - began
+            # Of another history, though its first revisions are the same.
+            for token in (good, bad):
+                resumed = WatchRequest(resume_token=token)
+                assert await refusal(lambda r=resumed: watch(other, r, 1)) == "HISTORY_CHANGED"  # type: ignore[misc]
+            assert await create(one, "other") == lost[0]
+            ids, _ = await watch(other, WatchRequest(start_revision=kept[0]), 4)
+            assert ids == ["kept0", "kept1", "kept2", "other"]
+            assert await refusal(lambda: watch(one, WatchRequest(resume_token=bad), 1)) == (
+                "HISTORY_CHANGED"
+            )
+            for stubs in (one, other):
+                await stubs.aclose()
+    say(f"failover to a standby that lags: both serve the other history after {seconds:.1f} s")
+
+
+def followed(primary: Cluster, standby: Cluster) -> bool:
+    """Whether a standby has all that there is."""
+    [(there,)] = primary.ask("SELECT pg_current_wal_flush_lsn()::text")
+    return standby.ask(f"SELECT pg_last_wal_replay_lsn() >= '{there}'::pg_lsn") == [(True,)]

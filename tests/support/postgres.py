@@ -40,7 +40,7 @@ def programs() -> Path | None:
     """The folder of PostgreSQL's programs; None if there are none."""
     found = shutil.which("initdb")
     if found:
-        return Path(found).parent
+        return Path(found).resolve().parent
     system = sorted(
         Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3])
     )
@@ -200,3 +200,29 @@ def _free_port() -> int:
         listening.bind(("127.0.0.1", 0))
         port: int = listening.getsockname()[1]
         return port
+
+
+@contextmanager
+def standby_of(primary: Cluster, synchronous: bool) -> Iterator[Cluster]:
+    """A copy of a running server that follows it, while the block runs.
+
+    With `synchronous`, the other one answers no commit before this one has it on its disk.
+    """
+    standby = Cluster(primary.folder.with_name("standby"))
+    standby.give()
+    standby.run(
+        "pg_basebackup", "-h", "127.0.0.1", "-p", str(primary.port), "-U", "postgres",
+        "-D", str(standby.data), "-R", "-X", "stream", "--checkpoint=fast", "--no-sync",
+    )  # fmt: skip
+    standby.start()
+    try:
+        if synchronous:
+            primary.ask("ALTER SYSTEM SET synchronous_standby_names = '*'")
+            primary.ask("SELECT pg_reload_conf()")
+            until = time.monotonic() + _START_SECONDS
+            while primary.ask("SELECT sync_state FROM pg_stat_replication") != [("sync",)]:
+                assert time.monotonic() < until
+                time.sleep(0.05)
+        yield standby
+    finally:
+        standby.stop()
