@@ -191,9 +191,7 @@ async def test_failover_to_a_synchronous_standby(durable: Cluster) -> None:
             for server in servers.programs:
                 assert await server.terminate() == 0
         await load.check(named, allows_silence=True)
-    say(
-        f"failover to a synchronous standby: 20 more revisions {seconds:.1f} s after it was promoted"
-    )
+    say(f"failover to a synchronous standby: 20 more revisions {seconds:.1f} s after the promotion")
     assert seconds < 20
 
 

@@ -37,7 +37,16 @@ HASTY = {"fsync": "off", "synchronous_commit": "on", "full_page_writes": "off"}
 
 @cache
 def programs() -> Path | None:
-    """The folder of PostgreSQL's programs; None if there are none."""
+    """The folder of PostgreSQL's programs; None if there are none that their user may run."""
+    folder = _folder()
+    if folder is not None:
+        asked = [*_as_its_user(), str(folder / "initdb"), "--version"]
+        if subprocess.run(asked, cwd="/", capture_output=True, check=False).returncode:
+            return None
+    return folder
+
+
+def _folder() -> Path | None:
     found = shutil.which("initdb")
     if found:
         return Path(found).resolve().parent

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
+import socket
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from threading import BoundedSemaphore
+from contextlib import closing, contextmanager, suppress
+from threading import Timer
 from typing import Any, TypeVar, cast
 
 import psycopg
@@ -55,7 +57,6 @@ _SETTINGS = {
     "client_connection_check_interval": "2s",
     "timezone": "UTC",
 }
-_MOST_SNAPSHOTS = 8
 _cursors = itertools.count()
 _MAKING = 0x0E5E_0001
 _SEAT = """
@@ -110,6 +111,9 @@ class PostgresStore(SqlStore, SharedStore):
     name = "postgresql"
     driver_errors = (psycopg.Error,)
     views = views.views(views.POSTGRES)
+    commit_seconds = 10.0
+    """How long a commit may take; then it is not known."""
+
     pauses = (0.0, 0.05, 0.2, 0.5)
 
     def __init__(self, url: str, migrates: bool = True) -> None:
@@ -127,7 +131,6 @@ class PostgresStore(SqlStore, SharedStore):
         self.place = _place(given)
         self._looker: _Asker | None = None
         self._renewer: _Asker | None = None
-        self._snapshot_seats = BoundedSemaphore(_MOST_SNAPSHOTS)
         self._warnings: list[str] = []
         self._bell: Bell | None = None
         self._engines = {True: _engine(self._connect_writer), False: _engine(self._connect_reader)}
@@ -221,7 +224,15 @@ class PostgresStore(SqlStore, SharedStore):
     def commit(self, connection: Connection) -> None:
         """See SqlStore."""
         self._warnings.clear()
-        _driver(connection).commit()
+        driver = _driver(connection)
+        # A commit waits for a synchronous standby for ever, whatever timeouts there are.
+        patience = Timer(self.commit_seconds, _hang_up, [driver.fileno()])
+        patience.daemon = True
+        patience.start()
+        try:
+            driver.commit()
+        finally:
+            patience.cancel()
         if self._warnings:
             # A synchronous standby was not waited for to the end: it need not have the commit.
             raise StoreUnavailable(f"{self.place}: {self._warnings[0]}")
@@ -375,6 +386,12 @@ def _running(asker: _Asker | None) -> _Asker:
     return asker
 
 
+def _hang_up(descriptor: int) -> None:
+    """Ends a connection in the middle of whatever it does."""
+    with suppress(OSError), closing(socket.socket(fileno=os.dup(descriptor))) as line:
+        line.shutdown(socket.SHUT_RDWR)
+
+
 def _pairs(cursor: psycopg.Cursor[tuple[Any, ...]]) -> Iterator[tuple[str, int]]:
     yield from cursor
 
@@ -404,7 +421,10 @@ def _check_server(driver: psycopg.Connection[tuple[Any, ...]]) -> None:
 
 
 def _engine(connect: Callable[[], psycopg.Connection[tuple[Any, ...]]]) -> Engine:
-    return create_engine("postgresql+psycopg://", creator=connect, poolclass=NullPool)
+    # Whatever a connection has open ends with it.
+    return create_engine(
+        "postgresql+psycopg://", creator=connect, poolclass=NullPool, pool_reset_on_return=None
+    )
 
 
 def _driver(connection: Connection) -> psycopg.Connection[tuple[Any, ...]]:
