@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from hyper_registry.registry.engine import Engine
 from hyper_registry.store import open_store
 from hyper_registry.store.schema import SCHEMA_VERSION
+from hyper_registry.store.views import SQLITE, views
 from nexus_registry.cli import cli
 from tests.store.builders import Contents, contents
 from tests.support.postgres import Cluster
@@ -47,6 +48,15 @@ def schema_of(path: Path) -> int:
     with closing(sqlite3.connect(path)) as connection:
         [version] = connection.execute("SELECT schema_version FROM registry_head").fetchone()
         return int(version)
+
+
+def check_views(path: str, url: str, cluster: Cluster) -> None:
+    """The views say the same in both databases; a number of the metadata is text in PostgreSQL."""
+    with closing(sqlite3.connect(path)) as connection:
+        for view in views(SQLITE):
+            query = f"SELECT * FROM {view}"
+            expected = {tuple(map(str, row)) for row in connection.execute(query)}
+            assert {tuple(map(str, row)) for row in cluster.ask(query, url)} == expected
 
 
 @pytest.fixture
@@ -98,6 +108,7 @@ def test_copy_to_postgresql_and_back(old: Path, cluster: Cluster, tmp_path: Path
     assert first.log == second.log == third.log != []
     assert first.entities == second.entities == third.entities != []
     assert first.relationships == second.relationships == third.relationships
+    check_views(str(old), url, cluster)
     again = run("copy", "--from", str(old), "--to", url)
     assert again.exit_code != 0
     assert "holds a registry of revision 7 already" in again.output

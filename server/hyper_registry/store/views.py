@@ -116,7 +116,7 @@ SELECT
   {key("mesh_service")} AS mesh_service,
   {key("namespace")} AS namespace,
   coalesce(counts.plugins, 0) AS plugin_count,
-  status = {Status.ACTIVE.value} AS enabled
+  CASE WHEN status = {Status.ACTIVE.value} THEN 1 ELSE 0 END AS enabled
 FROM entities
 LEFT JOIN (SELECT feature AS feature_id, count(*) AS plugins FROM plugins GROUP BY 1) AS counts
   ON counts.feature_id = entities.id
