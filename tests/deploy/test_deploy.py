@@ -12,14 +12,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import httpx
 import pytest
 import yaml
+from click.testing import CliRunner
 from kubernetes_validate.utils import validate
 
 from hyper_registry.__main__ import serve
-from hyper_registry.store import is_postgres
-from nexus_registry.cli import COMMANDS
+from hyper_registry.registry.engine import Engine
+from hyper_registry.store import is_postgres, open_store
+from nexus_registry.cli import COMMANDS, cli
 from ose.registry.v1.admin_service_pb2 import GetStatisticsRequest
 from tests.support.postgres import Cluster
 from tests.support.servers import program, serving
@@ -177,3 +180,51 @@ async def test_the_dashboard_asks_for_what_there_is() -> None:
     parts = {f"{name}{end}" for name in families for end in ("", "_bucket", "_count", "_total")}
     # Only there when there was one.
     assert asked - parts <= {"registry_commit_failures_total", "registry_streams_active"}
+
+
+PAGES = [
+    ROOT / "docs" / "postgresql.md",
+    ROOT / "docs" / "deploy.md",
+    *MANIFESTS,
+    DEPLOY / "compose.yaml",
+]
+
+
+def told_commands() -> list[str]:
+    """The command lines of our programs that the pages and files show."""
+    found = []
+    for page in PAGES:
+        for line in page.read_text(encoding="utf-8").splitlines():
+            if line.startswith("nexus-registry "):
+                found.append(line)
+            elif "ose-universal-registry " in line and line.startswith("docker run"):
+                found.append("nexus-registry " + line.partition("ose-universal-registry ")[2])
+    return found
+
+
+@pytest.mark.parametrize("line", told_commands())
+def test_the_commands_that_are_told(line: str, cluster: Cluster, tmp_path: Path) -> None:
+    """Every command line of the pages is one that the program takes; what ends by itself is run."""
+    url = cluster.create()
+    _, name, *arguments = shlex.split(line)
+    arguments = [url if one.startswith("postgresql://") else one for one in arguments]
+    arguments = [
+        str(tmp_path / "made.db") if one == "/data/registry.db" else one for one in arguments
+    ]
+    if name not in {"copy", "migrate"}:
+        context = click.Context(cli)
+        command = cli.get_command(context, name)
+        assert command is not None
+        command.make_context(name, arguments, parent=context)
+        return
+    if name == "copy":
+        assert CliRunner().invoke(cli, ["migrate", "--database", arguments[1]]).exit_code == 0
+        asyncio.run(_begin(arguments[1]))
+    done = CliRunner().invoke(cli, [name, *arguments])
+    assert done.exit_code == 0, done.output
+
+
+async def _begin(database: str) -> None:
+    engine = Engine(open_store(database))
+    await engine.start()
+    await engine.aclose()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from itertools import cycle
 
 import grpc
@@ -19,7 +20,8 @@ from ose.registry.v1.entity_service_pb2 import (
     UpdateEntityRequest,
 )
 from ose.registry.v1.watch_service_pb2 import WatchRequest
-from tests.support.servers import Running
+from tests.support.postgres import Cluster
+from tests.support.servers import Running, serving
 from tests.support.waiting import eventually
 
 Two = tuple[Running, Running]
@@ -39,6 +41,18 @@ async def test_a_read_sees_what_was_written_elsewhere(two: Two) -> None:
             assert found == made
             assert await http.entities.GetEntity(GetEntityRequest(id=made.id)) == made
     assert two[0].server.engine.epoch == two[1].server.engine.epoch
+
+
+async def test_servers_that_start_together(cluster: Cluster) -> None:
+    """Of two that find no registry one begins it, and both serve it."""
+    url = cluster.create()
+    async with AsyncExitStack() as stack:
+        entering = [stack.enter_async_context(serving(url)) for _ in range(2)]
+        one, other = await asyncio.gather(*entering)
+        made = await one.stubs.entities.CreateEntity(create("a"))
+        assert await other.stubs.entities.GetEntity(GetEntityRequest(id="a")) == made
+        listed = await other.stubs.entities.ListEntities(ListEntitiesRequest(type=["feature"]))
+        assert len({one.id for one in listed.entities}) == len(listed.entities) == 8
 
 
 async def test_writers_on_two_servers_get_one_order(two: Two) -> None:
