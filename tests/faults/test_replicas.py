@@ -22,6 +22,7 @@ from ose.registry.v1.watch_service_pb2 import WatchRequest
 from tests.faults.load import at_work
 from tests.faults.replicas import Proxy, advanced, replicas
 from tests.faults.test_history import create, refusal, watch
+from tests.replicas.test_workers import pids, workers
 from tests.support.postgres import Cluster, running_cluster, standby_of
 from tests.support.servers import Program, Stubs
 from tests.support.waiting import eventually
@@ -253,3 +254,12 @@ def followed(primary: Cluster, standby: Cluster) -> bool:
     """Whether a standby has all that there is."""
     [(there,)] = primary.ask("SELECT pg_current_wal_flush_lsn()::text")
     return standby.ask(f"SELECT pg_last_wal_replay_lsn() >= '{there}'::pg_lsn") == [(True,)]
+
+
+async def test_whoever_watches_over_workers_is_killed(durable: Cluster) -> None:
+    """No worker outlives it, so that a new one gets the ports."""
+    async with workers(durable.create(), 2) as program:
+        living = pids(program)
+        await program.kill()
+        await eventually(lambda: not any(map(psutil.pid_exists, living)), seconds=20)
+        await program.start()

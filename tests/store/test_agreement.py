@@ -111,7 +111,7 @@ def test_engines_agree(steps: list[tuple[str, Any, int]]) -> None:
         _agree(SqliteStore(Path(directory) / "registry.db"), steps)
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(steps=st.lists(step, max_size=12))
 def test_postgresql_agrees(cluster: Cluster, steps: list[tuple[str, Any, int]]) -> None:
     """The same of a store in PostgreSQL."""

@@ -24,7 +24,7 @@ from nexus_registry.session import Session, pass_session
 )
 @pass_session
 def command(session: Session, database: str | None) -> None:
-    """Make the schema of a database the one that this version of the program needs.
+    """Make the schema of a database the newest that this program knows.
 
     Or a new one, where there is none. All of it is one transaction. `serve` does so at its start,
     one server at a time, unless it is told --no-migrate. A schema that is newer than the program is
