@@ -129,6 +129,27 @@ async def test_a_commit_that_a_standby_does_not_have(own: Cluster) -> None:
         await one.aclose()
 
 
+async def test_a_snapshot_that_is_read_slowly(url: str) -> None:
+    """Whoever takes his time over a snapshot is not ended for that, as a writer is."""
+    options = "options=-c%20idle_in_transaction_session_timeout%3D100%20"
+    store = PostgresStore(url.replace("options=", options))
+    await store.open()
+    await create(store, "a", "b", "c")
+    snapshot = await store.snapshot()
+    parts = snapshot.entities(1)
+    found = [(await anext(parts)).ids]
+    await asyncio.sleep(0.4)
+    found += [part.ids async for part in parts]
+    assert found == [["a"], ["b"], ["c"]]
+    await snapshot.aclose()
+    transaction = await store.begin()
+    await asyncio.sleep(0.4)
+    with pytest.raises(StoreUnavailable):
+        await transaction.commit(batch(transaction.head, [change("d")]), 0)
+    assert (await head_of(store)).revision == 1
+    await store.aclose()
+
+
 async def test_one_rings_and_another_wakes(url: str) -> None:
     """A server that waits is woken by a commit of another one, long before it would look itself."""
     one, other = PostgresStore(url), PostgresStore(url)

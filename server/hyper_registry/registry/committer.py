@@ -242,15 +242,28 @@ class Committer:
     async def rename(self) -> None:
         """Gives a history that is not the one that was followed a name of its own.
 
-        Nothing, if somebody has done so. Raises StoreUnavailable or CommitUnknown.
+        Nothing, if somebody has done so, or if it is the same after all. Raises StoreUnavailable or
+        CommitUnknown.
         """
         transaction = await self._store.begin()
-        head = transaction.head
-        if head.epoch != self._head.epoch:
+        try:
+            head = transaction.head
+            if head.epoch == self._head.epoch and not await self._is_continued_by(head):
+                batch = Batch((), replace(head, epoch=uuid.uuid4().hex))
+                await transaction.commit(batch, self._clock.cautious(RESULT_SECONDS))
+        finally:
             await transaction.rollback()
-            return
-        batch = Batch((), replace(head, epoch=uuid.uuid4().hex))
-        await transaction.commit(batch, self._clock.cautious(RESULT_SECONDS))
+
+    async def _is_continued_by(self, head: Head) -> bool:
+        """Whether a head's history is ours up to where we are, as far as the log can tell."""
+        ours = self._head
+        if head.revision <= ours.revision:
+            return (head.revision, head.hash) == (ours.revision, ours.hash)
+        try:
+            parts = await self._store.read_log(Position(ours.revision - 1), 1, _READ_BYTES)
+        except RevisionCompacted:
+            return True
+        return parts[0][0].hash == ours.hash
 
     async def attempt(self) -> None:
         """Writes what says nothing, to find out whether writing works again; makes no revision.

@@ -54,7 +54,6 @@ _SETTINGS = {
     "statement_timeout": "30s",
     "lock_timeout": "8s",
     "idle_in_transaction_session_timeout": "5s",
-    "client_connection_check_interval": "2s",
     "timezone": "UTC",
 }
 _cursors = itertools.count()
@@ -158,7 +157,9 @@ class PostgresStore(SqlStore, SharedStore):
         """One server after the other."""
         driver = _driver(connection)
         _check_server(driver)
-        driver.execute("SELECT set_config('lock_timeout', '60s', false)")
+        # Another server may be making an old schema new, which takes as long as it takes.
+        driver.execute("SET lock_timeout = 0")
+        driver.execute("SET statement_timeout = 0")
         # Of this schema alone: others in the database may have registries of their own.
         key = "SELECT pg_advisory_lock(%s, hashtext(current_schema()))"
         driver.execute(key, [_MAKING])
@@ -169,7 +170,8 @@ class PostgresStore(SqlStore, SharedStore):
             with suppress(psycopg.Error):
                 driver.rollback()
                 driver.execute(key.replace("_lock", "_unlock"), [_MAKING])
-                driver.execute(f"SET lock_timeout = '{_SETTINGS['lock_timeout']}'")
+                driver.execute("RESET lock_timeout")
+                driver.execute("RESET statement_timeout")
                 driver.commit()
 
     def configure(self, connection: Connection) -> None:
@@ -323,7 +325,10 @@ class PostgresStore(SqlStore, SharedStore):
         return connection
 
     def _connect_reader(self) -> psycopg.Connection[tuple[Any, ...]]:
-        connection = self.connect(autocommit=False)
+        connection = self.connect()
+        # Whoever reads holds nobody up, and may be slow with what he has read.
+        connection.execute("SET idle_in_transaction_session_timeout = 0")
+        connection.autocommit = False
         connection.isolation_level = IsolationLevel.REPEATABLE_READ
         connection.read_only = True
         return connection
