@@ -24,6 +24,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ from ose.registry.v1 import (
     watch_service_pb2,
 )
 from tests.support.http_channel import rules_of
+from tests.support.postgres import database_of
 from tests.support.refusals import check_details
 from tests.support.servers import Stubs, serving
 
@@ -246,15 +248,17 @@ def write(file: Path, story: dict[str, Any]) -> None:
     file.write_text(text, encoding="utf-8")
 
 
-@pytest.mark.parametrize("transport", ["grpc", "http"])
-@pytest.mark.parametrize("store", ["memory", "sqlite"])
+@pytest.mark.parametrize(
+    ("store", "transport"),
+    [*product(("memory", "sqlite"), ("grpc", "http")), ("postgresql", "grpc")],
+)
 @pytest.mark.parametrize("file", STORIES, ids=[file.stem for file in STORIES])
 async def test_story(
     file: Path, store: str, transport: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """Each step of the story is answered as the file says, by either store and transport."""
+    """Each step of the story is answered as the file says, by every store and transport."""
     told = read(file)
-    database = "memory://" if store == "memory" else tmp_path / "registry.db"
+    database = database_of(store, tmp_path, request)
     regenerate = request.config.getoption("--regenerate", default=False)
     async with (
         serving(database) as running,

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 START_SECONDS = 60.0
 """How long a program may take until it serves; the kernels may have to be compiled first."""
 
-_CHANNEL: list[tuple[str, int]] = [
+_CHANNEL: list[tuple[str, int | str]] = [
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -60,6 +60,8 @@ _CHANNEL: list[tuple[str, int]] = [
     ("grpc.enable_retries", 0),
     # A channel with options of its own would share its connections with every other one.
     ("grpc.use_local_subchannel_pool", 1),
+    # Where a target has several addresses, calls go to all of them in turn.
+    ("grpc.lb_policy_name", "round_robin"),
 ]
 
 
