@@ -66,7 +66,7 @@ def breaks(promise: str, hops: bool = True) -> Callable[[Break], Break]:
 async def run(patch: Patch, seed: int, hops: bool) -> dict[str, list[str]]:
     """A run of the workload against what `patch` has made of the server, judged."""
     disk = MemoryDisk()
-    patch.setattr(app, "open_store", lambda _url: Store.type(disk))
+    patch.setattr(app, "open_store", lambda _url, _migrates: Store.type(disk))
     async with serving() as running:
         workload = Workload(running.stubs, seed)
         await workload.run(SECONDS, hops)
