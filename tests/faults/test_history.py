@@ -221,7 +221,10 @@ async def test_file_overwritten_while_it_is_written(disk: Path) -> None:
         try:
             await server.served()
             for id_ in ("late", *(id_ for id_, reason in told.items() if reason == "ok")):
-                await stubs.entities.GetEntity(GetEntityRequest(id=id_))
+                # The connection is the one from before: it may not be there again yet.
+                await stubs.entities.GetEntity(
+                    GetEntityRequest(id=id_), timeout=20, wait_for_ready=True
+                )
             outcome = "was put right by what was written after"
         except AssertionError:
             assert "restore it from a backup" in server.log_text
