@@ -46,6 +46,31 @@ async def run(
     return list(zip(parts[::2], map(int, parts[1::2]), strict=False))
 
 
+async def play(page: Path, registry: Running, folder: Path) -> None:
+    """Runs every command of a page, in order; each has to print what is shown."""
+    for block in blocks(page):
+        for command, (output, code) in zip(block, await run(block, registry, folder), strict=True):
+            assert code == 0, f"{command.text}\n{output}"
+            assert command.accepts(output), f"{command.text}\n{output}"
+
+
+def programs(page: Path) -> list[str]:
+    """What a page has of Python."""
+    return re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+
+
+async def printed(page: Path) -> tuple[str, str]:
+    """What the one program in Python of a page prints, and complains of."""
+    [program] = programs(page)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-W", "error", "-c", program),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    return out.decode(), err.decode()
+
+
 async def test_the_page(require: Callable[[str], Path], tmp_path: Path) -> None:
     """Every command of the page on HTTP, in order, on one registry, prints what is shown."""
     require("curl")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +10,7 @@ import pytest
 
 from hyper_registry.model.entity import Status
 from hyper_registry.plugins.lifecycle import FOLLOWS
-from tests.services.test_http_docs import ROOT, blocks, run
+from tests.services.test_http_docs import ROOT, play, printed
 from tests.support.servers import Running
 
 PAGE = ROOT / "docs" / "plugins.md"
@@ -36,25 +34,13 @@ async def test_the_commands(
     """Every command, in order, on one registry, prints what is shown."""
     require("curl")
     monkeypatch.setenv("REGISTRY_SERVER", registry.target)
-    for block in blocks(PAGE):
-        for command, (output, code) in zip(
-            block, await run(block, registry, tmp_path), strict=True
-        ):
-            assert code == 0, f"{command.text}\n{output}"
-            assert command.accepts(output), f"{command.text}\n{output}"
+    await play(PAGE, registry, tmp_path)
 
 
 async def test_the_program(registry: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """It prints what it should, without a warning."""
     monkeypatch.setenv("REGISTRY_SERVER", registry.target)
-    [program] = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-W", "error", "-c", program),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await process.communicate()
-    assert (out.decode(), err.decode()) == (PRINTED, "")
+    assert await printed(PAGE) == (PRINTED, "")
 
 
 def test_the_table_of_statuses() -> None:

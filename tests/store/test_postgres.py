@@ -9,8 +9,10 @@ from itertools import chain
 
 import psycopg
 import pytest
+from structlog.testing import capture_logs
 
 from hyper_registry.model.errors import CommitUnknown, StoreLost, StoreUnavailable
+from hyper_registry.registry.engine import Engine
 from hyper_registry.store.base import Seat
 from hyper_registry.store.postgres import PostgresStore
 from hyper_registry.store.rules import check_same
@@ -38,6 +40,21 @@ def end_all(cluster: Cluster) -> None:
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE application_name = 'nexus-registry'"
     )
+
+
+async def test_a_server_that_forgets_what_it_answered(url: str) -> None:
+    """What PostgreSQL need not have on its disk when it answers is refused, or warned of."""
+    lax = PostgresStore(f"{url}{'&' if '?' in url else '?'}options=-c%20synchronous_commit%3Doff")
+    with pytest.raises(StoreUnavailable, match="synchronous_commit is off"):
+        await lax.open()
+    await lax.aclose()
+    store = PostgresStore(url)
+    engine = Engine(store)
+    with capture_logs() as logs:
+        await engine.start()
+    await engine.aclose()
+    [warning] = [entry for entry in logs if entry["event"] == "store_not_durable"]
+    assert warning["off"] == ("fsync", "full_page_writes")
 
 
 async def test_servers_that_start_together(url: str) -> None:

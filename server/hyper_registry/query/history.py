@@ -8,7 +8,7 @@ with a creation and ends with a deletion.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,6 +26,7 @@ from hyper_registry.query.tokens import (
     digest_of,
     open_page,
 )
+from hyper_registry.registry.mutations import ENTITY_PATHS, RELATIONSHIP_PATHS
 from hyper_registry.registry.table import BORN, DIED, LINKS, SIZE_CODES, SLOT_WIDTH, Table
 from hyper_registry.store.base import Store
 from ose.registry.v1.entity_pb2 import Entity as EntityMessage
@@ -35,10 +36,6 @@ from ose.registry.v1.relationship_pb2 import Relationship as RelationshipMessage
 # Comparing versions takes about 10 µs a kilobyte.
 _INLINE_BYTES = 64 << 10
 
-_ENTITY_FIELDS = ("name", "version", "status", "health", "reported_health", "regions")
-_RELATIONSHIP_FIELDS = (
-    "weight", "bidirectional", "version_constraint", "health_coupling", "any_of",
-)  # fmt: skip
 _LOW = (1 << 32) - 1
 _Resource = EntityMessage | RelationshipMessage
 
@@ -202,6 +199,17 @@ def _message(
     if before is not None:
         message.changed_fields.extend(changed_fields(EntityMessage.FromString(before), entity))
     return message
+
+
+def _fields(message: type[_Resource], paths: Collection[str]) -> tuple[str, ...]:
+    """What of a resource may change as a whole, in the order of its fields."""
+    names = (field.name for field in message.DESCRIPTOR.fields)
+    return tuple(name for name in names if name in paths and name not in ("metadata", "labels"))
+
+
+# Effective health follows from what others are.
+_ENTITY_FIELDS = _fields(EntityMessage, ENTITY_PATHS | {"health"})
+_RELATIONSHIP_FIELDS = _fields(RelationshipMessage, RELATIONSHIP_PATHS)
 
 
 def changed_fields(before: _Resource, after: _Resource) -> list[str]:

@@ -22,10 +22,10 @@ from hyper_registry.registry.table import (
     HEALTH_MASK,
     LATEST,
     LINKS,
-    ORDINAL,
     SIZE_CODES,
     TYPE,
     copy_framed,
+    row_after,
 )
 
 # A number inside a kernel: numba has but one kind of integer here, Python two.
@@ -528,28 +528,6 @@ def linked(entries: Ints, slots: Ints, ends: int, type_code: int, revision: int)
         ):
             return True
     return False
-
-
-@numba.njit(cache=True, nogil=True)
-def row_after(rows: Ints, slots: Ints, count: int, ordinal: int) -> int:
-    """The first of `count` rows that was created after `ordinal`.
-
-    Rows are in order of creation but for those that were taken back: they are passed over.
-    """
-    low, high = 0, count
-    while low < high:
-        middle = (low + high) >> 1
-        probe = middle
-        while probe < high:
-            latest = rows[probe, LATEST]
-            if latest >= 0 and slots[latest, LINKS] & _LOW == probe:
-                break
-            probe += 1
-        if probe < high and rows[probe, ORDINAL] <= ordinal:
-            low = probe + 1
-        else:
-            high = middle
-    return low
 
 
 @numba.njit(cache=True, nogil=True)

@@ -16,7 +16,7 @@ import numpy as np
 from hyper_registry.query.arcs import Arcs
 from hyper_registry.registry.codec import WEIGHT_TAG
 from hyper_registry.registry.columns import Bytes, Ints
-from hyper_registry.registry.table import OFFSET, SIZE_CODES
+from hyper_registry.registry.table import OFFSET, SIZE_CODES, after_varint
 
 # A number inside a kernel: numba infers what it is.
 _Int: TypeAlias = Any
@@ -121,11 +121,11 @@ def weights(versions: Ints, slots: Ints, arena: Bytes) -> tuple[Ints, Ints]:
 @numba.njit(cache=True, nogil=True)
 def _weight(arena: Bytes, start: _Int, end: _Int) -> float:
     """The weight in a framed record: fields are in order, and all before the weight are texts."""
-    at = _after_varint(arena, start + 1)
+    at = after_varint(arena, start + 1)
     while at < end and arena[at] < WEIGHT_TAG:
         size, shift = np.int64(0), 0
         value = at + 1
-        at = _after_varint(arena, value)
+        at = after_varint(arena, value)
         for i in range(value, at):
             size |= np.int64(arena[i] & 0x7F) << shift
             shift += 7
@@ -133,13 +133,6 @@ def _weight(arena: Bytes, start: _Int, end: _Int) -> float:
     if at >= end or arena[at] != WEIGHT_TAG:
         return 0.0
     return float(arena[at + 1 : at + 9].view(np.float64)[0])
-
-
-@numba.njit(cache=True, nogil=True)
-def _after_varint(arena: Bytes, at: _Int) -> _Int:
-    while arena[at] & 0x80:
-        at += 1
-    return at + 1
 
 
 @numba.njit(cache=True, nogil=True)

@@ -29,7 +29,7 @@ from hyper_registry.query.language.narrowing import (
 )
 from hyper_registry.query.masks import bits_of, mask_of
 from hyper_registry.registry.columns import Ints
-from hyper_registry.registry.table import ENDS, LINKS, TYPE, Table
+from hyper_registry.registry.table import ENDS, LINKS, TYPE, Table, row_after
 from hyper_registry.registry.view import Generation, View
 from ose.registry.v1.entity_pb2 import Entity as EntityMessage
 
@@ -145,7 +145,7 @@ class EntitySelection:
     def row_after(self, ordinal: int) -> int:
         """The first row that was created after this ordinal."""
         table = self.table
-        return int(kernels.row_after(table.rows.array, table.slots.array, self.row_count, ordinal))
+        return int(row_after(table.rows.array, table.slots.array, self.row_count, ordinal))
 
     async def candidates(self, turns: Turns) -> Ints | None:
         """The rows that may be meant, each once, in order of creation; None for all rows."""
@@ -309,7 +309,7 @@ class RelationshipSelection:
     def row_after(self, ordinal: int) -> int:
         """The first row that was created after this ordinal."""
         table = self.table
-        return int(kernels.row_after(table.rows.array, table.slots.array, self.row_count, ordinal))
+        return int(row_after(table.rows.array, table.slots.array, self.row_count, ordinal))
 
     async def covered(self) -> Ints:
         """The versions that may be meant, from indexes, in order of creation."""

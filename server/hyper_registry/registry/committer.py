@@ -416,7 +416,7 @@ class Committer:
                 whole = replace(commit, changes=held + commit.changes)
                 if index == len(held) and chain(self._head.hash, whole) == commit.hash:
                     held = ()
-                    tally = apply(self._view, whole)
+                    tally = self._applied(whole)
                     reached = Head(
                         commit.revision, head.epoch, self._view.floor, commit.time, commit.hash
                     )
@@ -428,6 +428,19 @@ class Committer:
                     break
             if not parts:
                 raise self._forked()
+
+    def _applied(self, commit: Commit) -> Tally:
+        """Applies what another process has committed; what cannot be applied is not half applied.
+
+        A view that has no room for it, for what it took up that is gone, may have room once it is
+        built anew. Raises StoreLost.
+        """
+        try:
+            return apply(self._view, commit)
+        except RegistryError as error:
+            self._view.rollback(0)
+            self.lost = StoreLost(f"what was written by others cannot be applied: {error.message}")
+            raise self.lost from error
 
     async def _read_log(self, after: Position) -> Sequence[tuple[Commit, int]]:
         try:

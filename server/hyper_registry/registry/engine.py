@@ -111,6 +111,8 @@ class Engine:
     async def start(self) -> None:
         """Opens the store, builds the view and begins to write. Raises StoreUnavailable."""
         await self.store.open()
+        if self.store.doubts:
+            _log.warning("store_not_durable", off=self.store.doubts)
         snapshot = await self.store.snapshot()
         try:
             head = await load(self.view, snapshot, self.feed.lineage)

@@ -40,6 +40,8 @@ from hyper_registry.registry.table import (
     ORDINAL,
     SIZE_CODES,
     SLOT_WIDTH,
+    after_varint,
+    row_after,
 )
 
 # A number inside a kernel: numba has but one kind of integer here, Python two.
@@ -334,13 +336,6 @@ def turned(candidates: Ints, ranks: Ints, rows: Ints, slots: Ints, out: Ints) ->
 
 
 @numba.njit(cache=True, nogil=True)
-def _after_varint(arena: Bytes, at: _Int) -> _Int:
-    while arena[at] & 0x80:
-        at += 1
-    return at + 1
-
-
-@numba.njit(cache=True, nogil=True)
 def _varint(arena: Bytes, at: _Int) -> _Int:
     """The number that is written at a place, seven bits a byte."""
     value, shift = np.int64(arena[at] & 0x7F), 7
@@ -355,21 +350,21 @@ def _varint(arena: Bytes, at: _Int) -> _Int:
 def _value(arena: Bytes, start: _Int, size: _Int, wanted: int) -> _Int:
     """Where, from `start`, a framed record has the value of a field; 0 if it has none."""
     end = start + size
-    at = _after_varint(arena, start + 1)
+    at: _Int = after_varint(arena, start + 1)
     while at < end:
         tag = np.int64(arena[at])
         if tag & 0x80:
             tag = tag & 0x7F | np.int64(arena[at + 1]) << 7
-        at = _after_varint(arena, at)
+        at = after_varint(arena, at)
         if tag >> 3 == wanted:
             return at - start
         wire = tag & 7
         if wire == 0:
-            at = _after_varint(arena, at)
+            at = after_varint(arena, at)
         elif wire == 1:
             at += 8
         elif wire == 2:
-            at = _after_varint(arena, at) + _varint(arena, at)
+            at = after_varint(arena, at) + _varint(arena, at)
         else:
             at += 4
     return np.int64(0)
@@ -465,27 +460,12 @@ def healths_of(turning: Ints, ranks: Ints, rows: Ints, slots: Ints, out: Ints) -
 
 @numba.njit(cache=True, nogil=True)
 def rows_of(ordinals: Ints, rows: Ints, slots: Ints, count: int, out: Ints) -> None:
-    """The row of each ordinal, -1 if there is none.
-
-    Rows are in order of creation but for those that were taken back: they are passed over.
-    """
+    """The row of each ordinal, -1 if there is none."""
     for i in range(len(ordinals)):
-        low, high = 0, count
-        while low < high:
-            middle = (low + high) >> 1
-            probe = middle
-            while probe < high:
-                latest = rows[probe, LATEST]
-                if latest >= 0 and slots[latest, LINKS] & _LOW == probe:
-                    break
-                probe += 1
-            if probe < high and rows[probe, ORDINAL] <= ordinals[i]:
-                low = probe + 1
-            else:
-                high = middle
+        after = row_after(rows, slots, count, ordinals[i])
         out[i] = -1
         # Those that were taken back may be in between.
-        for row in range(low - 1, -1, -1):
+        for row in range(after - 1, -1, -1):
             latest = rows[row, LATEST]
             if latest >= 0 and slots[latest, LINKS] & _LOW == row:
                 if rows[row, ORDINAL] == ordinals[i]:

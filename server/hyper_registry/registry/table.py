@@ -10,6 +10,7 @@ backwards, across lives.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numba
 import numpy as np
@@ -310,6 +311,36 @@ def _headers(sizes: Ints) -> Ints:
     for bits in (7, 14, 21, 28):
         headers += sizes >> bits > 0
     return headers
+
+
+@numba.njit(cache=True, nogil=True)
+def row_after(rows: Ints, slots: Ints, count: int, ordinal: int) -> int:
+    """The first of `count` rows that was created after `ordinal`.
+
+    Rows are in order of creation but for those that were taken back: they are passed over.
+    """
+    low, high = 0, count
+    while low < high:
+        middle = (low + high) >> 1
+        probe = middle
+        while probe < high:
+            latest = rows[probe, LATEST]
+            if latest >= 0 and slots[latest, LINKS] & _LOW == probe:
+                break
+            probe += 1
+        if probe < high and rows[probe, ORDINAL] <= ordinal:
+            low = probe + 1
+        else:
+            high = middle
+    return low
+
+
+@numba.njit(cache=True, nogil=True)
+def after_varint(arena: Bytes, at: Any) -> Any:
+    """The place behind a number that is written at a place, seven bits a byte."""
+    while arena[at] & 0x80:
+        at += 1
+    return at + 1
 
 
 @numba.njit(cache=True, nogil=True)

@@ -142,6 +142,10 @@ class Generation:
             self.groups[source, name] = self.groups[source, ""] = number
         return number
 
+    def ungroup(self, source: int, name: str) -> None:
+        """Takes back the newest group of a source."""
+        self.groups[source, ""] = self.groups.pop((source, name)) - 1
+
 
 def identity(type_: str, name: str, version: str) -> str:
     """What is unique of an entity, as one key. No part can hold a control character."""
@@ -281,6 +285,9 @@ class View:
         table, ids = generation.relationships, generation.entities.ids
         type_code = self.relationship_types.code(relationship.type)
         source, target = ids[relationship.source_id], ids[relationship.target_id]
+        if relationship.any_of and (source, relationship.any_of) not in generation.groups:
+            generation.group(source, relationship.any_of)
+            self.on_rollback(partial(generation.ungroup, source, relationship.any_of))
         codes = relationship_codes(
             type_code,
             relationship.bidirectional,

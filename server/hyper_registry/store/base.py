@@ -282,6 +282,9 @@ class Store(ABC):
     name: str
     """What `GetStatistics.store` says: `memory`, `sqlite`, `postgresql`."""
 
+    doubts: Sequence[str] = ()
+    """The settings, found when it was opened, for which a crash may lose what was committed."""
+
     @property
     def is_shared(self) -> bool:
         """Whether other servers may have it open too, and write to it."""

@@ -56,6 +56,7 @@ _SETTINGS = {
     "idle_in_transaction_session_timeout": "5s",
     "timezone": "UTC",
 }
+_DURABLE = ("fsync", "full_page_writes")
 _cursors = itertools.count()
 _MAKING = 0x0E5E_0001
 _SEAT = """
@@ -157,6 +158,8 @@ class PostgresStore(SqlStore, SharedStore):
         """One server after the other."""
         driver = _driver(connection)
         _check_server(driver)
+        # Of the whole server: it may be one for tests, on purpose.
+        self.doubts = tuple(name for name in _DURABLE if _setting(driver, name) == "off")
         # Another server may be making an old schema new, which takes as long as it takes.
         driver.execute("SET lock_timeout = 0")
         driver.execute("SET statement_timeout = 0")
@@ -423,6 +426,16 @@ def _check_server(driver: psycopg.Connection[tuple[Any, ...]]) -> None:
         )
     if (encoding := driver.info.parameter_status("server_encoding")) != "UTF8":
         raise StoreUnavailable(f"its encoding is {encoding}: create the database with UTF8")
+    if _setting(driver, "synchronous_commit") == "off":
+        raise StoreUnavailable(
+            "its synchronous_commit is off, so a crash would lose what was answered: turn it on, "
+            "if only for this database or user"
+        )
+
+
+def _setting(driver: psycopg.Connection[tuple[Any, ...]], name: str) -> str:
+    row = driver.execute("SELECT current_setting(%s)", [name]).fetchone()
+    return str(row[0]) if row else ""
 
 
 def _engine(connect: Callable[[], psycopg.Connection[tuple[Any, ...]]]) -> Engine:

@@ -101,7 +101,7 @@ class _Uvicorn(uvicorn.Server):
                 await asyncio.wait_for(self._leaving.wait(), _TICK_SECONDS)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        if self.server_state.connections:
+        if self.server_state.connections or self.server_state.tasks:
             await super().shutdown(sockets)
             return
         for server in self.servers:

@@ -17,10 +17,16 @@ from hyper_registry.query.listing import Window
 from hyper_registry.registry import pins
 from hyper_registry.registry.codec import decode_entity, encode_entity
 from hyper_registry.registry.engine import Engine
-from hyper_registry.registry.mutations import CreateEntity, DeleteEntity, UpdateEntity
+from hyper_registry.registry.mutations import (
+    RELATIONSHIP_PATHS,
+    CreateEntity,
+    DeleteEntity,
+    UpdateEntity,
+)
 from hyper_registry.store.memory import MemoryDisk, MemoryStore
 from ose.registry.v1.entity_pb2 import Entity as EntityMessage
 from ose.registry.v1.entity_service_pb2 import EntityRevision
+from ose.registry.v1.relationship_pb2 import HealthCoupling, Relationship
 from ose.registry.v1.watch_service_pb2 import EventType
 from tests.unit.registry.oracle import Oracle, Resource, entity_values
 from tests.unit.registry.strategies import ENTITY_IDS, Resolve, groups
@@ -109,7 +115,7 @@ def naive_changes(before: Resource, after: Resource) -> list[str]:
     """The paths whose values differ, in the order in which they are told."""
     changed = [
         name
-        for name in ("name", "version", "status", "health", "reported_health", "regions")
+        for name in ("name", "version", "status", "health", "regions", "reported_health")
         if before[name] != after[name]
     ]
     for field in ("metadata", "labels"):
@@ -398,3 +404,20 @@ def test_a_window_of_a_token_has_no_time() -> None:
             Window.parse(0, 0, "token", **extra)
         assert caught.value.violations[0].field in extra
     assert Window.parse(0, 0, "", 0, 0) == Window()
+
+
+def test_whatever_may_be_updated_is_told() -> None:
+    """Of a relationship, too: how it carries health, and what it is an alternative of."""
+    before = Relationship(id="r", weight=1.0)
+    after = Relationship(
+        id="r",
+        weight=2.0,
+        bidirectional=True,
+        version_constraint=">1",
+        health_coupling=HealthCoupling.HEALTH_COUPLING_SOFT,
+        any_of="g",
+        revision=7,
+    )
+    after.metadata["k"] = 1
+    changed = {path.partition(".")[0] for path in changed_fields(before, after)}
+    assert changed == RELATIONSHIP_PATHS

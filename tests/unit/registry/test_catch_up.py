@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hyper_registry.model.errors import IdTaken, StoreUnavailable
+from hyper_registry.model.errors import IdTaken, StoreLost, StoreUnavailable
 from hyper_registry.model.revision import Position
+from hyper_registry.registry import health_kernels
 from hyper_registry.registry.engine import Engine
 from hyper_registry.registry.mutations import (
     CreateEntity,
@@ -103,6 +104,22 @@ async def test_what_was_forgotten_before_it_was_read() -> None:
         [failed] = await outcomes(ours, request(CreateEntity(entity("c"))))
         assert isinstance(failed, StoreUnavailable)
         assert ours.view.visible == ours.view.tip == 1
+
+
+async def test_what_cannot_be_applied_is_not_half_applied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server whose view has no room for what another wrote says that it is lost."""
+    async with two(MemoryDisk()) as (ours, _, theirs):
+        await ready(theirs, "a", "b")
+        await ready(ours, "c")
+        new = CreateRelationship(edge("r", "a", "b", "depends_on", any_of="g"))
+        await write(theirs, CreateEntity(entity("d")), new)
+        with monkeypatch.context() as patch:
+            patch.setattr(health_kernels, "MAX_GROUPS", 0)
+            [failed] = await outcomes(ours, request(CreateEntity(entity("e"))))
+        assert isinstance(failed, StoreLost)
+        assert ours.committer.lost is failed
+        assert ours.view.visible == ours.view.tip == 3
+        assert ours.view.entity("d", 4) is None
 
 
 async def test_a_history_that_went_back_is_refused() -> None:

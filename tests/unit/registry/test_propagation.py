@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyper_registry.model.entity import Entity, Health
-from hyper_registry.model.errors import InvalidArgument
+from hyper_registry.model.errors import InvalidArgument, RegistryError
 from hyper_registry.model.health import MAX_ENTITIES, Turns, turns_of
 from hyper_registry.model.relationship import HealthCoupling, Relationship
 from hyper_registry.model.revision import Kind
-from hyper_registry.registry import codec
+from hyper_registry.registry import codec, health_kernels
 from hyper_registry.registry import mutations as m
 from hyper_registry.registry.engine import Engine
 from hyper_registry.registry.propagation import failed_at, settle_from_nothing
@@ -390,3 +390,19 @@ async def test_too_many_groups_of_alternatives(monkeypatch: pytest.MonkeyPatch, 
             await write(engine, needs("b", f"x{number}", any_of=f"g{number}"))
         with pytest.raises(Exception, match="max_groups"):
             await write(engine, needs("a", "x4", any_of="one more"))
+
+
+async def test_groups_that_were_taken_back_count_for_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is only tried, or refused, uses up no group of alternatives."""
+    monkeypatch.setattr(health_kernels, "MAX_GROUPS", 2)
+    async with running(MemoryDisk()) as engine:
+        await ready(engine, "a", "x", "y")
+        for number in range(3):
+            await write(engine, needs("a", "x", any_of=f"tried {number}"), dry_run=True)
+            with pytest.raises(RegistryError):
+                await write(
+                    engine, needs("a", "x", any_of=f"refused {number}"), needs("a", "nobody")
+                )
+        await write(engine, needs("a", "x", any_of="one"), needs("a", "y", any_of="two"))

@@ -30,19 +30,18 @@ def command(session: Session, database: str | None) -> None:
     one server at a time, unless it is told --no-migrate. A schema that is newer than the program is
     refused, by both. It asks no server, and needs the server's package.
     """
-    head, where = of_server(lambda: _migrate(database))
-    values = {"database": where, "revision": str(head[0]), "epoch": head[1]}
+    values = of_server(lambda: _migrate(database))
     if session.as_table:
         session.output.pairs(values.items())
     else:
         session.output.value(values)
 
 
-def _migrate(database: str | None) -> tuple[tuple[int, str], str]:
+def _migrate(database: str | None) -> dict[str, str]:
     from hyper_registry import moving
     from hyper_registry.config import default_database
     from hyper_registry.store import shown
 
     where = database or default_database()
     head = moving.migrate(where)
-    return (head.revision, head.epoch), shown(where)
+    return {"database": shown(where), "revision": str(head.revision), "epoch": head.epoch}
