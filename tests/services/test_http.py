@@ -216,6 +216,31 @@ async def test_a_cached_copy_that_is_current_is_not_sent_again(http: httpx.Async
     refused(wrong, 412, "PRECONDITION_FAILED")
 
 
+async def test_a_cached_copy_whose_health_has_changed(
+    registry: Running, http: httpx.AsyncClient
+) -> None:
+    """Health that follows from others is in the tag; whoever read it before may still write."""
+    await build(registry.stubs, ["a", "b"], [dependency("a", "b")])
+    before = (await http.get(f"{API}/entities/a")).headers["etag"]
+    await http.patch(f"{API}/entities/b", json={"reported_health": "unhealthy"})
+    now = await http.get(f"{API}/entities/a", headers={"if-none-match": before})
+    assert (now.status_code, now.json()["health"]) == (200, "degraded")
+    tag = f'"{now.json()["revision"]}.{now.json()["health_revision"]}"'
+    assert now.headers["etag"] == tag
+    same = await http.get(f"{API}/entities/a", headers={"if-none-match": tag})
+    assert same.status_code == 304
+    for value, status in ((before, 200), (tag, 412)):
+        written = await http.patch(
+            f"{API}/entities/a", json={"version": "2"}, headers={"if-match": value}
+        )
+        assert written.status_code == status
+    fresh = (await http.get(f"{API}/entities/a")).headers["etag"]
+    answer = await http.patch(
+        f"{API}/entities/a", json={"version": "3"}, headers={"if-match": fresh}
+    )
+    assert answer.status_code == 200
+
+
 async def test_large_answers_are_compressed_for_those_who_take_it(
     registry: Running, http: httpx.AsyncClient
 ) -> None:

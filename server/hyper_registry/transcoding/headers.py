@@ -15,7 +15,8 @@ ANY: Final = "*"
 _TIMEOUT: Final = re.compile(r"([0-9]{1,8})([HMSmun])")
 _UNITS: Final = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _TAG: Final = re.compile(r'\s*(?:W/)?"([^"]*)"\s*')
-_REVISION: Final = re.compile(r"[1-9][0-9]{0,18}")
+# What follows the dot is that of the health that others caused, which no write depends on.
+_REVISION: Final = re.compile(r"([1-9][0-9]{0,18})(?:\.[0-9]+)?")
 
 
 def text(headers: Headers, name: bytes) -> str:
@@ -66,9 +67,9 @@ def expected_revision(value: str, path: str) -> str:
         raise InvalidArgument.of("if-match", "one tag")
     if found == [ANY]:
         return ""
-    if not _REVISION.fullmatch(found[0]):
+    if (revision := _REVISION.fullmatch(found[0])) is None:
         raise PreconditionFailed(path, f"if-match {value}")
-    return found[0]
+    return revision[1]
 
 
 def is_match(value: str, etag: str, name: str) -> bool:

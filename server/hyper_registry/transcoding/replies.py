@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Final
@@ -30,7 +30,7 @@ CLIENT_GONE: Final = 499
 
 _JSON: Final = (b"content-type", b"application/json")
 _REVISION, _CREATED, _TOKEN = "revision", "create_revision", "next_page_token"
-# Together a hundred megabytes at the very most, and twenty of what services are like.
+# Measured, of each kind: 15 MB of what small services are like, 115 of the worst there can be.
 _SMALL_BYTES, _REMEMBERED = 1024, 1 << 14
 # What a page token stands for, or is refused together with.
 _NOT_WITH_TOKEN = frozenset(
@@ -101,7 +101,7 @@ class ReplyWriter:
         self._is_resource = binding.answer is None and is_resource(response)
         # A record never changes: what is read again and again is written once.
         self._is_read = binding.http_method == "GET"
-        self._remembered = lru_cache(_REMEMBERED)(self._resource)
+        self._remembered = lru_cache(_REMEMBERED)(self._kept)
         self._revision = _name(response, _REVISION) if binding.answer else ""
         self._token = _name(response, _TOKEN) if binding.answer else ""
 
@@ -130,10 +130,23 @@ class ReplyWriter:
             headers += [(NEXT_PAGE, token.encode()), (LINK, next_link(path, query, token))]
         return Reply(HTTPStatus.OK, _line(self.value(message)), headers)
 
+    def _kept(self, answer: Answer) -> Reply:
+        """A response that is kept; orjson's bytes have 8 KB of memory, however few they are."""
+        reply = self._resource(answer)
+        return replace(reply, body=bytes(memoryview(reply.body)))
+
     def _resource(self, answer: Answer) -> Reply:
         message: Any = self.message(answer)
-        headers = [_JSON, (ETAG, b'"%d"' % message.revision)]
+        headers = [_JSON, (ETAG, _tag(message))]
         return Reply(HTTPStatus.OK, _line(to_dict(message)), headers)
+
+
+def _tag(message: Any) -> bytes:
+    """The entity tag: the revision, and that of the health where others have changed it since."""
+    revision, health_revision = message.revision, getattr(message, "health_revision", 0)
+    if health_revision > revision:
+        return b'"%d.%d"' % (revision, health_revision)
+    return b'"%d"' % revision
 
 
 def is_resource(message: Descriptor) -> bool:

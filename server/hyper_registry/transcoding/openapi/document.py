@@ -17,6 +17,10 @@ from hyper_registry.transcoding.replies import is_resource
 from hyper_registry.transcoding.requests import EXPECTED_REVISION, IDEMPOTENCY_KEY, RESUME_TOKEN
 
 _JSON = "application/json"
+_ETAG_TEXT = (
+    "The resource's revision, quoted; with that of its health behind a dot if others have changed "
+    "it since."
+)
 _PROBLEM = {"$ref": "#/components/responses/Error"}
 _ABOUT = """\
 Every method of the gRPC API that has an HTTP binding. Field names are in snake_case, enum values
@@ -240,7 +244,10 @@ def _answer_headers(binding: Binding, response: Descriptor) -> Iterator[tuple[st
     text = {"schema": {"type": "string"}}
     if binding.answer is None:
         if is_resource(response):
-            yield "ETag", {"description": "The resource's revision, quoted."} | text
+            yield (
+                "ETag",
+                {"description": _ETAG_TEXT} | text,
+            )
         return
     if "revision" in response.fields_by_name:
         yield "Registry-Revision", {"description": "The revision that the answer is of."} | text
