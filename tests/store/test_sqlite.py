@@ -618,6 +618,8 @@ async def _read_all(path: Path) -> None:
         ("DELETE FROM relationships", "the table of relationship (rows are missing or old)"),
         ("UPDATE log_changes SET after = x'00' WHERE id = 'a'", "the log at revision 1"),
         ("UPDATE log_changes SET action = 9 WHERE id = 'a'", "the log at revision 1"),
+        ("UPDATE log_changes SET before = 0 WHERE id = 'a'", "the log at revision 1"),
+        ("UPDATE log_changes SET before = x'' WHERE id = 'a'", "the log at revision 1"),
         ("UPDATE log_revisions SET actor = 'eve' WHERE revision = 2", "the log at revision 2"),
         ("UPDATE log_revisions SET first_change = 1 WHERE revision = 2", "the log at revision"),
         ("DELETE FROM log_changes WHERE id = 'b'", "the log at revision"),
@@ -636,6 +638,18 @@ async def test_damage_is_found(tmp_path: Path, statement: str, part: str) -> Non
     said = await _altered(path, statement)
     assert said.startswith(f"{path}: {part}")
     assert said.endswith(" is damaged: restore it from a backup")
+
+
+async def test_a_schema_that_cannot_be_read(tmp_path: Path) -> None:
+    """SQLite says what it found there, which need not be text."""
+    path = tmp_path / "registry.db"
+    async with _opened(path):
+        pass
+    whole = path.read_bytes()
+    assert whole.count(b"CREATE TABLE entities") == 1
+    path.write_bytes(whole.replace(b"CREATE TABLE entities", b"CREATE TABL\xcc entities"))
+    with pytest.raises(StoreUnavailable, match="restore it from a backup"):
+        await _read_all(path)
 
 
 async def test_a_result_that_is_damaged(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from hyper_registry.store.base import (
 # No text of a row has it.
 _SEPARATOR = "\x1f"
 _MASK = (1 << 32) - 1
+_NO_IMAGE = b"\0"
 # Odd, and of 64 bits: a number in which one bit is another makes another product, and so another
 # checksum, however large it is. As numbers come by columns, they are mixed in by columns.
 _FACTORS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93)
@@ -96,7 +97,9 @@ def of_row(record: bytes, texts: Sequence[str], numbers: Sequence[int]) -> int:
 def of_change(revision: int, index: int, change: Change) -> int:
     """The checksum of a change's row."""
     kind, action, id_, ordinal, before, after = change
-    images = crc32(after or b"\0", crc32(before or b"\0"))
+    # Nothing is not the same as an empty image, which a bit makes of it.
+    images = crc32(_NO_IMAGE if before is None else before)
+    images = crc32(_NO_IMAGE if after is None else after, images)
     return crc32(
         f"{revision}\0{index}\0{int(kind)}\0{int(action)}\0{id_}\0{ordinal}\0{images}".encode(
             errors="surrogatepass"

@@ -34,7 +34,9 @@ _CACHE_KIB = 64 << 10
 
 _STOP = " while the server ran: stop it before you change the file, and start it again"
 
-_SIGNS_OF_DAMAGE = ("Could not decode to UTF-8", "no such column", "no such table")
+_SIGNS_OF_DAMAGE = (
+    "Could not decode to UTF-8", "codec can't decode", "no such column", "no such table",
+)  # fmt: skip
 
 # The primary result codes of SQLite that people can do something about.
 _ADVICE = {
@@ -54,7 +56,8 @@ class SqliteStore(SqlStore):
     """A registry in the file `path`; its directory must exist."""
 
     name = "sqlite"
-    driver_errors = (sqlite3.Error,)
+    # It cannot always read what SQLite says of a schema that is damaged.
+    driver_errors = (sqlite3.Error, UnicodeDecodeError)
     views = views.views(views.SQLITE)
 
     def __init__(self, path: str | Path, migrates: bool = True) -> None:
