@@ -12,6 +12,7 @@ from hyper_registry.store.base import (
     Batch,
     EntityColumns,
     EntityRow,
+    HealthRow,
     RelationshipColumns,
     RelationshipRow,
     ResultKey,
@@ -154,6 +155,7 @@ class Contents:
     head: Head
     entities: list[tuple[object, ...]]
     relationships: list[tuple[object, ...]]
+    healths: list[HealthRow]
     log: list[Commit]
 
     @property
@@ -181,6 +183,7 @@ async def contents(store: Store, chunk: int = 3) -> Contents:
             snapshot.head,
             [row async for part in snapshot.entities(chunk) for row in rows_of(part)],
             [row async for part in snapshot.relationships(chunk) for row in rows_of(part)],
+            [row async for part in snapshot.healths(chunk) for row in part],
             [one async for part in snapshot.commits(snapshot.head.floor) for one in part],
         )
     finally:

@@ -76,6 +76,7 @@ async def contents_of(backup: BackupSnapshot, chunk: int = 3) -> Contents:
         backup.head,
         [row async for part in backup.entities(chunk) for row in rows_of(part)],
         [row async for part in backup.relationships(chunk) for row in rows_of(part)],
+        [row async for part in backup.healths(chunk) for row in part],
         [one async for part in backup.commits(backup.head.floor) for one in part],
     )
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from hyper_registry.model.errors import RevisionCompacted, StoreUnavailable
-from hyper_registry.model.revision import Change, Commit, Head, Position, chain
+from hyper_registry.model.revision import Change, Commit, Head, Position, chain, ordinal_of
 from hyper_registry.store.base import (
+    HealthRow,
     KnownResults,
     LoggedChange,
     LogLimits,
@@ -54,7 +55,7 @@ async def test_a_new_history_begins_at_nothing(engine: Engine) -> None:
     store = engine()
     head = await store.open()
     assert head == Head(0, head.epoch, 0, 0, b"")
-    assert await contents(store) == Contents(head, [], [], [])
+    assert await contents(store) == Contents(head, [], [], [], [])
     await store.aclose()
 
 
@@ -85,6 +86,24 @@ async def test_reopening_keeps_everything(engine: Engine) -> None:
     with pytest.raises(KnownResults):
         await write(second, results=[result("k", ENDLESS)])
     await second.aclose()
+
+
+async def test_derived_health(store: Store, engine: Engine) -> None:
+    """Rows of it come, are replaced and go with a batch; the records stay as they are."""
+    await create(store, "a", "b", "c", "d")
+    ordinals = [ordinal_of(2, index) for index in range(4)]
+    before = [HealthRow(ordinal, 2, 3) for ordinal in ordinals]
+    await write(store, [change("")], healths=before)
+    assert (await contents(store)).healths == before
+    replaced = HealthRow(ordinals[0], 3, 4)
+    await write(store, [change("")], healths=[replaced], cleared_healths=before[:3])
+    made = await contents(store)
+    assert made.healths == [replaced, before[3]]
+    await store.aclose()
+    again = engine()
+    await again.open()
+    assert await contents(again) == made
+    await again.aclose()
 
 
 async def test_a_store_object_can_be_opened_again(engine: Engine) -> None:
@@ -164,6 +183,7 @@ async def test_a_commit_writes_everything(store: Store) -> None:
         made.head,
         [(*first, rows[0].record), (*second, rows[1].record)],
         [(*third, edge.record)],
+        [],
         list(made.commits),
     )
 

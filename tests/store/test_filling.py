@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from hyper_registry.model.errors import RevisionCompacted, StoreUnavailable
-from hyper_registry.model.revision import Commit, Head, Position
-from hyper_registry.store.base import KnownResults, Part, Store
+from hyper_registry.model.revision import Commit, Head, Position, ordinal_of
+from hyper_registry.store.base import HealthRow, KnownResults, Part, Store
 from hyper_registry.store.memory import MemoryStore
 from tests.store.builders import (
     SECOND,
@@ -38,10 +38,11 @@ LOG = commits(EMPTY, [created(row) for row in ROWS], [created(row) for row in ED
 HEAD = Head(3, "another", 0, LOG[-1].time, LOG[-1].hash)
 RESULTS = [result(f"k{number}", ENDLESS) for number in range(3)]
 
+HEALTHS = [HealthRow(ordinal_of(1, index), 2, 3) for index in (3, 5)]
 PARTS = [
     Part(entities=ROWS[:40]),
     Part(entities=ROWS[40:]),
-    Part(relationships=EDGES),
+    Part(relationships=EDGES, healths=HEALTHS),
     Part(commits=LOG[:1]),
     Part(commits=LOG[1:], results=RESULTS),
 ]
@@ -70,6 +71,7 @@ async def original() -> Contents:
         entities=ROWS,
         relationships=EDGES,
         results=RESULTS,
+        healths=HEALTHS,
     )
     try:
         return await contents(store)
@@ -80,7 +82,7 @@ async def original() -> Contents:
 async def is_empty(store: Store) -> bool:
     """Whether it is as new, and still can be filled or written."""
     head = await head_of(store)
-    return await contents(store) == Contents(replace(EMPTY, epoch=head.epoch), [], [], [])
+    return await contents(store) == Contents(replace(EMPTY, epoch=head.epoch), [], [], [], [])
 
 
 async def results_of(store: Store, chunk: int) -> list[int]:

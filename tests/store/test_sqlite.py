@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 
 from hyper_registry.model.errors import CommitUnknown, StoreFull, StoreLost, StoreUnavailable
-from hyper_registry.model.revision import Position
+from hyper_registry.model.revision import Position, ordinal_of
 from hyper_registry.store import sqlite as module
-from hyper_registry.store.base import LogLimits, LogQuestion
+from hyper_registry.store.base import HealthRow, LogLimits, LogQuestion
 from hyper_registry.store.checksums import of_values
 from hyper_registry.store.schema import SCHEMA_VERSION
 from hyper_registry.store.sqlite import SqliteStore
@@ -616,6 +616,9 @@ async def _read_all(path: Path) -> None:
         ("DELETE FROM entities WHERE id = 'b'", "the table of entity (rows are missing or old)"),
         ("UPDATE relationships SET source_id = 'b'", "the row of relationship 'r'"),
         ("DELETE FROM relationships", "the table of relationship (rows are missing or old)"),
+        ("UPDATE entity_health SET health = 3", "the row of derived health"),
+        ("UPDATE entity_health SET revision = 'x'", "the table of derived health"),
+        ("DELETE FROM entity_health", "the table of derived health (rows are missing or old)"),
         ("UPDATE log_changes SET after = x'00' WHERE id = 'a'", "the log at revision 1"),
         ("UPDATE log_changes SET action = 9 WHERE id = 'a'", "the log at revision 1"),
         ("UPDATE log_changes SET before = 0 WHERE id = 'a'", "the log at revision 1"),
@@ -634,7 +637,8 @@ async def test_damage_is_found(tmp_path: Path, statement: str, part: str) -> Non
     async with _opened(path) as store:
         await create(store, "a", "b")
         edge = relationship("r", "a", "b", created=(2, 0))
-        await write(store, [created(edge)], relationships=[edge])
+        health = HealthRow(ordinal_of(1, 0), 2, 2)
+        await write(store, [created(edge)], relationships=[edge], healths=[health])
     said = await _altered(path, statement)
     assert said.startswith(f"{path}: {part}")
     assert said.endswith(" is damaged: restore it from a backup")
