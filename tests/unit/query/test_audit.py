@@ -146,8 +146,8 @@ def naive_entry(commit: Commit, change: Change) -> Json:
 
 
 def naive_differences(before: Json, after: Json) -> Iterator[str]:
-    """The paths of what differs in two resources, but for what every update changes."""
-    for field in {*before, *after} - {"revision", "updated_at"}:
+    """The paths of what differs in two resources, but for what follows from other changes."""
+    for field in {*before, *after} - {"revision", "updated_at", "health_revision"}:
         old, new = before.get(field), after.get(field)
         if field not in ("metadata", "labels"):
             if old != new:
