@@ -132,13 +132,15 @@ async def test_bindings_are_what_an_oracle_says(steps: list[tuple[str, Any]]) ->
             ids = sorted(w.there)
             services = [one for one in ids if one.startswith("s-")]
             plugins = [one for one in ids if not one.startswith("s-")]
+            taken = {w.there[one][:2] for one in services}
             if action == "register":
                 name, version, needs = what
                 await w.register(name, version, tuple(need for need in needs if need[0] != name))
             elif action == "create":
                 name, version = what
                 id_ = f"s-{name}-{version}"
-                if id_ not in w.there:
+                # An update may have given the name and version to another one.
+                if id_ not in w.there and what not in taken:
                     await w.write(CreateEntity(Entity(id_, "service", name, version)))
                     w.there[id_] = (name, version, ())
             elif action == "unregister" and plugins:
@@ -153,7 +155,6 @@ async def test_bindings_are_what_an_oracle_says(steps: list[tuple[str, Any]]) ->
                 number, version = what
                 id_ = services[number % len(services)]
                 name = w.there[id_][0]
-                taken = {(n, v) for one, (n, v, _) in w.there.items() if one.startswith("s-")}
                 if (name, version) not in taken:
                     changed = Entity(id_, "service", name, version)
                     await w.write(UpdateEntity(changed, ("version",)))
