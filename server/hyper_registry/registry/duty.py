@@ -52,6 +52,11 @@ class Duty:
         """Whether this server does it now."""
         return self._store is None or self._steady() < self._until
 
+    @property
+    def term(self) -> int:
+        """Which holder's turn it is, as far as is known; 0 where servers do not take turns."""
+        return self._seat.term
+
     def start(self) -> None:
         """Begins to take turns."""
         if self._store is not None:

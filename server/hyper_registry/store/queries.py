@@ -43,7 +43,7 @@ NO_HEALTHS = 3
 """The last version of the schema without derived health."""
 
 # What can be brought up to date, and what needs nothing.
-_KNOWN_SCHEMAS = (2, 3, 4, schema.SCHEMA_VERSION)
+_KNOWN_SCHEMAS = range(2, schema.SCHEMA_VERSION + 1)
 
 head = schema.registry_head.c
 revisions = schema.log_revisions.c
