@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 import grpc
 import pytest
@@ -30,8 +31,12 @@ Two = tuple[Running, Running]
 @pytest.fixture
 async def two_that_hold(cluster: Cluster) -> AsyncIterator[Two]:
     """Two servers of one database that hold back whatever is overdue."""
-    url, options = cluster.create(), {"lease_hold_share": 0, "lease_hold_least": 0}
-    async with serving(url, **options) as one, serving(url, **options) as other:
+    url = cluster.create()
+    async with AsyncExitStack() as stack:
+        one, other = [
+            await stack.enter_async_context(serving(url, lease_hold_share=0, lease_hold_least=0))
+            for _ in range(2)
+        ]
         yield one, other
 
 

@@ -48,6 +48,7 @@ RegistryError
     │   └── StoreLost        what is open is no longer what the store's name leads to
     ├── CommitUnknown
     └── NotServing
+        └── Outdated         a newer version wrote what this one would have to read
 
 The leaves carry the `ErrorReason` of the API by name and its metadata as text; the branches are
 what a status code is chosen by (`interceptors/errors.py` has the table). Anything else that escapes
@@ -594,6 +595,20 @@ class NotServing(Unavailable):
 
     def __init__(self, detail: str = "the server is not serving") -> None:
         super().__init__(detail)
+
+
+class Outdated(NotServing):
+    """A newer version of the registry has written what this one does not know.
+
+    It cannot be passed over: whatever followed from it would be wrong. So a server does not start,
+    and one that runs stops serving, until a newer version takes its place.
+    """
+
+    def __init__(self, revision: int, kind: int, action: int) -> None:
+        super().__init__(
+            f"revision {revision} has a change of a kind ({kind}.{action}) that this version of "
+            "the registry does not know: a newer version wrote it; use that one"
+        )
 
 
 def _fitting(violations: Iterable[Violation]) -> Iterator[Violation]:

@@ -13,6 +13,7 @@ import structlog
 from hyper_registry.model import times
 from hyper_registry.model.errors import (
     InvalidArgument,
+    Outdated,
     RegistryError,
     RevisionCompacted,
     RevisionInFuture,
@@ -77,7 +78,8 @@ class Engine:
     """A registry that runs in this process. `start` before anything else, `aclose` at the end.
 
     `verified_at` is when it was last known whether the store can be read, by the monotonic clock,
-    and `unverified` why it could not, '' if it could.
+    and `unverified` why it could not, '' if it could. `outdated` is why the log cannot be followed
+    any more, '' if it can: a newer version has written to it.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Engine:
         self.store = store
         self.verified_at = time.monotonic()
         self.unverified = ""
+        self.outdated = ""
         self._lost: StoreLost | None = None
         self._is_lost = asyncio.Event()
         self.view = View()
@@ -101,7 +104,9 @@ class Engine:
         self.pins = Pins(time.monotonic)
         self.duty = Duty(store, "tidy")
         self._replica = (
-            Replica(store, self.committer, self._lose) if isinstance(store, SharedStore) else None
+            Replica(store, self.committer, self._lose, self._fall_behind)
+            if isinstance(store, SharedStore)
+            else None
         )
         # The floor at the last sweep: what lies below it nobody has pinned any more.
         self._trimmable = 0
@@ -109,7 +114,10 @@ class Engine:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Opens the store, builds the view and begins to write. Raises StoreUnavailable."""
+        """Opens the store, builds the view and begins to write.
+
+        Raises StoreUnavailable, or Outdated if a newer version has written what is not known here.
+        """
         await self.store.open()
         if self.store.doubts:
             _log.warning("store_not_durable", off=self.store.doubts)
@@ -309,6 +317,13 @@ class Engine:
             _log.error("store_lost", error=error.message)
             self._lost = error
             self._is_lost.set()
+
+    def _fall_behind(self, error: Outdated) -> None:
+        """Ends who follows the log, and leaves what one server does at a time to the others."""
+        _log.error("registry_outdated", error=error.message)
+        self.outdated = error.message
+        self.duty.resign()
+        self.feed.close(error.message)
 
     async def part(self) -> None:
         """Sees to it that a history that went back, under servers that go on, has another name.
