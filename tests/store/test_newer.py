@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hyper_registry.model.errors import Outdated, StoreUnavailable
+from hyper_registry.model.errors import NotServing, StoreUnavailable
 from hyper_registry.registry.copying import copy
 from hyper_registry.registry.engine import Engine
 from hyper_registry.store import open_store
@@ -42,7 +42,7 @@ async def test_a_server_does_not_start(database: str) -> None:
     for _ in range(2):
         engine = Engine(open_store(database))
         with pytest.raises(
-            Outdated, match=rf"revision {revision} has .* \(99\.2\) .* newer version"
+            NotServing, match=rf"revision {revision} has .* \(99\.2\) .* newer version"
         ):
             await engine.start()
         await engine.aclose()
@@ -55,7 +55,7 @@ async def test_it_is_not_copied_in_part(database: str) -> None:
     await source.open()
     head = await target.open()
     snapshot = await source.snapshot()
-    with pytest.raises(Outdated):
+    with pytest.raises(NotServing):
         await copy(snapshot, target)
     await snapshot.aclose()
     assert (await target.begin()).head == head
@@ -86,7 +86,7 @@ async def test_a_backup_of_a_newer_version(tmp_path: Path) -> None:
     path, snapshot = tmp_path / "registry.backup", await store.snapshot()
     path.write_bytes(b"".join([piece async for piece in written(snapshot)]))
     backup = await BackupSnapshot.open(path)
-    with pytest.raises(Outdated):
+    with pytest.raises(NotServing):
         await copy(backup, target)
     await backup.aclose()
     await store.aclose()

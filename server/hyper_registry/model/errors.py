@@ -48,7 +48,6 @@ RegistryError
     │   └── StoreLost        what is open is no longer what the store's name leads to
     ├── CommitUnknown
     └── NotServing
-        └── Outdated         a newer version wrote what this one would have to read
 
 The leaves carry the `ErrorReason` of the API by name and its metadata as text; the branches are
 what a status code is chosen by (`interceptors/errors.py` has the table). Anything else that escapes
@@ -589,26 +588,19 @@ class CommitUnknown(Unavailable):
 
 
 class NotServing(Unavailable):
-    """The server is shutting down or still building its view."""
+    """The server is shutting down or still building its view.
+
+    Or it `is_outdated`: a newer version of the registry has written what it does not know. That
+    cannot be passed over, since whatever follows from it would be wrong.
+    """
 
     reason = "NOT_SERVING"
 
-    def __init__(self, detail: str = "the server is not serving") -> None:
+    def __init__(
+        self, detail: str = "the server is not serving", *, is_outdated: bool = False
+    ) -> None:
         super().__init__(detail)
-
-
-class Outdated(NotServing):
-    """A newer version of the registry has written what this one does not know.
-
-    It cannot be passed over: whatever followed from it would be wrong. So a server does not start,
-    and one that runs stops serving, until a newer version takes its place.
-    """
-
-    def __init__(self, revision: int, kind: int, action: int) -> None:
-        super().__init__(
-            f"revision {revision} has a change of a kind ({kind}.{action}) that this version of "
-            "the registry does not know: a newer version wrote it; use that one"
-        )
+        self.is_outdated = is_outdated
 
 
 def _fitting(violations: Iterable[Violation]) -> Iterator[Violation]:

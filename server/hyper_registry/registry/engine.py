@@ -13,7 +13,7 @@ import structlog
 from hyper_registry.model import times
 from hyper_registry.model.errors import (
     InvalidArgument,
-    Outdated,
+    NotServing,
     RegistryError,
     RevisionCompacted,
     RevisionInFuture,
@@ -116,7 +116,7 @@ class Engine:
     async def start(self) -> None:
         """Opens the store, builds the view and begins to write.
 
-        Raises StoreUnavailable, or Outdated if a newer version has written what is not known here.
+        Raises StoreUnavailable, or NotServing if a newer version wrote what is not known here.
         """
         await self.store.open()
         if self.store.doubts:
@@ -318,7 +318,7 @@ class Engine:
             self._lost = error
             self._is_lost.set()
 
-    def _fall_behind(self, error: Outdated) -> None:
+    def _fall_behind(self, error: NotServing) -> None:
         """Ends who follows the log, and leaves what one server does at a time to the others."""
         _log.error("registry_outdated", error=error.message)
         self.outdated = error.message

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import structlog
 
-from hyper_registry.model.errors import Outdated, RegistryError, StoreLost, StoreUnavailable
+from hyper_registry.model.errors import NotServing, RegistryError, StoreLost, StoreUnavailable
 from hyper_registry.registry.committer import Committer
 from hyper_registry.registry.rounds import Rounds
 from hyper_registry.store.base import SharedStore
@@ -39,13 +39,13 @@ class Replica:
         store: SharedStore,
         committer: Committer,
         lost: Callable[[StoreLost], None],
-        outdated: Callable[[Outdated], None],
+        outdated: Callable[[NotServing], None],
     ) -> None:
         self._store = store
         self._committer = committer
         self._lost = lost
         self._outdated = outdated
-        self._ended: Outdated | None = None
+        self._ended: NotServing | None = None
         self._looks = Rounds(lambda _: self._look())
         self._polling: asyncio.Task[None] | None = None
 
@@ -64,7 +64,7 @@ class Replica:
         """Waits until the view has everything that was committed before this was called.
 
         Raises StoreUnavailable if that takes longer than `seconds`, or PATIENCE_SECONDS, or if the
-        head cannot be read, and Outdated if it cannot be followed.
+        head cannot be read, and NotServing if it cannot be followed.
         """
         if self._ended is not None:
             raise self._ended
@@ -86,8 +86,8 @@ class Replica:
         except StoreLost as error:
             self._lost(error)
             raise
-        except Outdated as error:
-            if self._ended is None:
+        except NotServing as error:
+            if error.is_outdated and self._ended is None:
                 self._ended = error
                 self._outdated(error)
             raise

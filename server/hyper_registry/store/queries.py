@@ -363,7 +363,7 @@ def _intact(row: Sequence[Any]) -> Sequence[Any]:
 
 
 def _change(revision: int, expected: int, row: Sequence[Any]) -> Change:
-    """The change of a row. Raises Damaged, or Outdated if it is whole and of no known kind."""
+    """The change of a row. Raises Damaged, or NotServing if it is whole and of no known kind."""
     number, checksum, index, kind, action, id_, ordinal, before, after = row
     found = Change(kind, action, id_, ordinal, before, after)
     try:

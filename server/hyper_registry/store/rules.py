@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import orjson
 
-from hyper_registry.model.errors import Outdated, StoreLost, StoreUnavailable
+from hyper_registry.model.errors import NotServing, StoreLost, StoreUnavailable
 from hyper_registry.model.revision import Action, Change, Commit, Head, Kind, chain
 from hyper_registry.store.base import Batch, LoggedChange, LogQuestion
 
@@ -36,11 +36,18 @@ def completed_record(record: bytes, health: int, revision: int) -> bytes:
 
 
 def known_change(revision: int, change: Change) -> Change:
-    """A change whose kind and action are numbers, as it was read. Raises Outdated."""
-    kind, action, *rest = change
+    """A change whose kind and action are numbers, as it was read.
+
+    Raises NotServing for numbers that only a newer version can have written.
+    """
+    kind, action, id_, ordinal, before, after = change
     if kind not in _KINDS or action not in _ACTIONS:
-        raise Outdated(revision, kind, action)
-    return Change(_KINDS[kind], _ACTIONS[action], *rest)
+        raise NotServing(
+            f"revision {revision} has a change of a kind ({kind}.{action}) that this version of "
+            "the registry does not know: a newer version wrote it; use that one",
+            is_outdated=True,
+        )
+    return Change(_KINDS[kind], _ACTIONS[action], id_, ordinal, before, after)
 
 
 def check_batch(batch: Batch, head: Head) -> None:
