@@ -81,6 +81,7 @@ from hyper_registry.web import docs, probes
 from hyper_registry.web.gauges import observe, observe_probes
 from hyper_registry.web.health import Health
 from hyper_registry.web.health import routes as health_routes
+from hyper_registry.web.hosts import Hosts
 from hyper_registry.web.http import HttpServer
 from hyper_registry.web.metrics import Metrics
 from hyper_registry.web.site import site
@@ -472,7 +473,7 @@ def _http_side(
         looks=not engine.store.is_shared,
     )
     return HttpServer(
-        site(api, pages, config.cors_origins),
+        site(api, pages, config.cors_origins, Hosts(config.hosts)),
         *split_address("http_address", config.http_address),
         shares_port=config.workers > 1,
     )
