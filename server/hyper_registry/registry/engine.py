@@ -181,7 +181,7 @@ class Engine:
         return f"{self.epoch}:{self.feed.lineage.mark(revision)}"
 
     def readable(self, revision: int) -> bool:
-        """Whether this revision can be read now."""
+        """Whether this revision can be read by who holds on to it: a page token, or a stream."""
         view = self.view
         return revision <= view.visible and (revision >= view.floor or revision in self.pins)
 
@@ -217,10 +217,13 @@ class Engine:
         return options.stale_ok or 0 < options.at_revision <= self.view.visible
 
     def past(self, revision: int) -> int:
-        """The revision, if it can be read. Raises RevisionInFuture or RevisionCompacted."""
+        """The revision, if it may be asked for. Raises RevisionInFuture or RevisionCompacted.
+
+        One that is pinned may not: a pin is of a page token, a stream, or who follows the log here.
+        """
         if revision > self.view.visible:
             raise RevisionInFuture(revision, self.view.visible)
-        if not self.readable(revision):
+        if revision < self.view.floor:
             raise RevisionCompacted(revision, self.view.floor)
         return revision
 
@@ -242,7 +245,7 @@ class Engine:
             await self.committer.close_time(time)
         head = self.committer.head
         revision = head.revision if time >= head.time else await self.store.revision_at(time)
-        if revision is None or not self.readable(revision):
+        if revision is None or revision < self.view.floor:
             raise RevisionCompacted(times.shown(time), self.view.floor)
         return revision
 
