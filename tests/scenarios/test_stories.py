@@ -36,6 +36,8 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from nexus_registry.conformance.http_channel import rules_of
+from nexus_registry.conformance.stubs import Stubs
 from ose.registry.client._errors import from_rpc_error
 from ose.registry.v1 import (
     admin_service_pb2,
@@ -49,9 +51,8 @@ from ose.registry.v1 import (
     search_service_pb2,
     watch_service_pb2,
 )
-from tests.support.http_channel import rules_of
 from tests.support.refusals import check_details
-from tests.support.servers import Stubs, serving
+from tests.support.servers import serving
 
 STORIES = sorted((Path(__file__).parent / "stories").glob("*.yaml"))
 _SERVICES = {
