@@ -54,7 +54,9 @@ from ose.registry.v1.relationship_service_pb2 import (
 from ose.registry.v1.watch_service_pb2 import WatchRequest
 
 BOOKMARK_SECONDS = 0.2
-FOREIGN_TOKEN = "TuXVPC7tAXdbIjAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwOjAwMDAwMDAwMDAwMDAwMDAiLDFd"
+FOREIGN_TOKEN = (
+    "TuXVPC7tAXdbIjAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwOjAwMDAwMDAwMDAwMDAwMDAiLDFd"
+)
 """A resume token of revision 1 of another registry."""
 
 _CALL_SECONDS = 20.0
