@@ -60,6 +60,10 @@ class AuditLog:
         self._entries += reversed(new)
         self.head = max(head, self.head)
 
+    def others(self, request_id: str) -> bool:
+        """Whether some of what was read was not done by this request."""
+        return any(entry.request_id != request_id for entry in self._entries)
+
     def log(self) -> Log:
         """What was read, as the validators take it."""
         return Log(self._revisions(), self.begin, self._floor, self.head, is_whole=False)
