@@ -83,8 +83,8 @@ HTTP ?=
 
 .PHONY: conformance
 conformance: $(DEV) ## Does a running server keep its promises? SERVER=host:port HTTP=http://host:port.
-	$(BIN)/nexus-registry conformance --server $(firstword $(SERVER)) \
-	  $(addprefix --target=,$(wordlist 2,99,$(SERVER))) $(addprefix --http=,$(HTTP)) $(ARGS)
+	$(BIN)/nexus-registry conformance $(addprefix --server=,$(SERVER)) \
+	  $(addprefix --http=,$(HTTP)) $(ARGS)
 
 BENCH ?= $(sort $(wildcard benchmarks/bench_*.py))
 

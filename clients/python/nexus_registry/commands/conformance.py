@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -27,18 +28,18 @@ _STYLES = {"KEPT": "green", "PARTLY": "green", "BROKEN": "bold red", "NOT_CHECKE
     examples="""
     nexus-registry conformance --server localhost:50051
     nexus-registry conformance --http http://localhost:8080
-    nexus-registry conformance --target replica2:50051 --target replica3:50051
+    nexus-registry conformance --server replica1:50051 --server replica2:50051
     nexus-registry conformance --compact --output json
     nexus-registry conformance --clean
     """,
 )
 @click.option(
-    "--target",
-    "targets",
+    "--server",
+    "servers",
     multiple=True,
     metavar="HOST:PORT",
-    help="Another replica of the same registry, beside --server: calls go to each in turn. May be"
-    " given more than once.",
+    help="The registry's gRPC address. Given more than once, for replicas of one registry, calls go"
+    " to each in turn, so that what is written on one is read on another.",
 )
 @click.option(
     "--http",
@@ -67,7 +68,7 @@ _STYLES = {"KEPT": "green", "PARTLY": "green", "BROKEN": "bold red", "NOT_CHECKE
 @pass_session
 def command(
     session: Session,
-    targets: tuple[str, ...],
+    servers: tuple[str, ...],
     urls: tuple[str, ...],
     seconds: float,
     compacts: bool,
@@ -85,16 +86,17 @@ def command(
     """
     from nexus_registry.conformance.suite import Options
 
-    _ = session.client  # opens --database
     try:
-        servers = [session.settings.server, *(server_address(target) for target in targets)]
+        targets = [server_address(server) for server in servers or [session.settings.server]]
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    options = Options(servers, urls, seconds, compacts, seed)
+    options = Options(targets, urls, seconds, compacts, seed)
     try:
         report = asyncio.run(_run(session, options, only_clean))
     except TimeoutError:
-        raise Failure(f"cannot reach a registry at {', '.join(servers)}", UNAVAILABLE) from None
+        raise Failure(f"cannot reach a registry at {', '.join(targets)}", UNAVAILABLE) from None
+    except asyncio.CancelledError:
+        raise click.Abort from None
     except ModuleNotFoundError as error:
         if error.name != "httpx":
             raise
@@ -115,8 +117,9 @@ async def _run(session: Session, options: Options, only_clean: bool) -> Report |
 
     task = asyncio.current_task()
     assert task is not None
-    # SIGINT is asyncio's own to turn into a cancellation; a polite end is one too.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    # SIGINT is asyncio's own to turn into a cancellation; SIGTERM is one too, where there are both.
+    with suppress(NotImplementedError, RuntimeError, ValueError):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with connected(options) as (stubs, http):
         await reachable(stubs)
         if only_clean:

@@ -16,17 +16,25 @@ __all__ = ["PREFIX", "clean"]
 PREFIX = "conformance-"
 """Every namespace begins with this."""
 
+_ROUNDS = 3
+
 
 async def clean(stubs: Stubs, namespace: str = PREFIX) -> list[str]:
     """Deletes what is in a namespace; answers what could not be deleted, and why."""
-    left = []
-    async for lease in _leases(stubs, namespace):
-        request = RevokeLeaseRequest(id=lease)
-        left += await _try(f"lease {lease}", stubs.leases.RevokeLease(request))
-    ids = {id_ async for id_ in _entities(stubs, namespace)}
-    for id_ in sorted(ids):
-        deletion = DeleteEntityRequest(id=id_, cascade=True)
-        left += await _try(f"entity {id_}", stubs.entities.DeleteEntity(deletion))
+    left: list[str] = []
+    # What an interrupted call was doing may be done after the first round.
+    for _ in range(_ROUNDS):
+        left, found = [], False
+        async for lease in _leases(stubs, namespace):
+            found = True
+            request = RevokeLeaseRequest(id=lease)
+            left += await _try(f"lease {lease}", stubs.leases.RevokeLease(request))
+        ids = {id_ async for id_ in _entities(stubs, namespace)}
+        for id_ in sorted(ids):
+            deletion = DeleteEntityRequest(id=id_, cascade=True)
+            left += await _try(f"entity {id_}", stubs.entities.DeleteEntity(deletion))
+        if not found and not ids:
+            break
     return left
 
 
@@ -40,11 +48,10 @@ async def _try(what: str, call: Any) -> list[str]:
 
 
 async def _entities(stubs: Stubs, namespace: str) -> AsyncIterator[str]:
-    for condition in (
-        {"filter": f'id = "{namespace}*"'},
-        {"name_prefix": namespace},
+    for request in (
+        ListEntitiesRequest(limit=1000, filter=f'id = "{namespace}*"'),
+        ListEntitiesRequest(limit=1000, name_prefix=namespace),
     ):
-        request = ListEntitiesRequest(limit=1000, **condition)
         while True:
             page = await stubs.entities.ListEntities(request)
             for entity in page.entities:

@@ -213,7 +213,7 @@ async def _played(
         except (TimeoutError, StopAsyncIteration):
             return steps, (method, f"{where}: the stream does not bring what it should")
         except Exception as error:  # noqa: BLE001 - whatever an answer breaks is its objection
-            return steps, (method, f"{where}: {error or type(error).__name__}")
+            return steps, (method, f"{where}: {type(error).__name__}: {error}")
         if different := differences(step, found):
             return steps, (method, f"{where}: {'; '.join(different[:3])}")
         steps.append(method)

@@ -139,15 +139,17 @@ class Workload:
         await self._populate()
         watching = [asyncio.create_task(one) for one in self._watchers(hops)]
         working = [asyncio.create_task(one) for one in clients]
-        await asyncio.sleep(seconds / 2)
-        await self._compact()
-        await asyncio.sleep(seconds / 2)
-        self._is_over = True
-        await asyncio.gather(*working)
-        await self._settle()
-        for task in watching:
-            task.cancel()
-        await asyncio.gather(*watching, return_exceptions=True)
+        try:
+            await asyncio.sleep(seconds / 2)
+            await self._compact()
+            await asyncio.sleep(seconds / 2)
+            self._is_over = True
+            await asyncio.gather(*working)
+            await self._settle()
+        finally:
+            for task in (*watching, *working):
+                task.cancel()
+            await asyncio.gather(*watching, *working, return_exceptions=True)
 
     async def call(
         self, client: str, method: str, call: Call, request: Any, group: int = 0
