@@ -44,7 +44,7 @@ async def busy(running: Running) -> AsyncIterator[None]:
     async def write() -> None:
         for count in range(1, 1 << 30):
             await put(count)
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.5)
 
     await put(0)
     writing = asyncio.create_task(write())
@@ -77,7 +77,8 @@ async def test_a_good_server_keeps_every_promise(store: str, tmp_path: Path) -> 
         async with connected(options) as (stubs, http):
             report = await Suite(options, stubs, http).run()
         assert await everything(running) == before
-    assert report.is_kept, report.form()
+    broken = [o for o in (*report.promises, *report.methods) if o.state is State.BROKEN]
+    assert broken == []
     assert report.left_behind == []
     assert {one.name for one in report.promises} == set(PROMISES)
     assert {one.name for one in report.methods} == set(METHODS)
@@ -102,8 +103,9 @@ async def test_an_interrupted_run_leaves_nothing_behind() -> None:
         async with connected(options) as (stubs, http):
             task = asyncio.create_task(Suite(options, stubs, http, tell).run())
             await crowd.wait()
-            while len((await everything(running))[0]) <= len(before[0]) + 10:
-                await asyncio.sleep(0.01)
+            async with asyncio.timeout(20):
+                while len((await everything(running))[0]) <= len(before[0]) + 10:
+                    await asyncio.sleep(0.01)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task

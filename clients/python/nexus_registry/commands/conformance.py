@@ -35,7 +35,6 @@ _STYLES = {"KEPT": "green", "PARTLY": "green", "BROKEN": "bold red", "NOT_CHECKE
 )
 @click.option(
     "--server",
-    "servers",
     multiple=True,
     metavar="HOST:PORT",
     help="The registry's gRPC address. Given more than once, for replicas of one registry, calls go"
@@ -68,7 +67,7 @@ _STYLES = {"KEPT": "green", "PARTLY": "green", "BROKEN": "bold red", "NOT_CHECKE
 @pass_session
 def command(
     session: Session,
-    servers: tuple[str, ...],
+    server: tuple[str, ...],
     urls: tuple[str, ...],
     seconds: float,
     compacts: bool,
@@ -87,7 +86,7 @@ def command(
     from nexus_registry.conformance.suite import Options
 
     try:
-        targets = [server_address(server) for server in servers or [session.settings.server]]
+        targets = [server_address(one) for one in server or [session.settings.server]]
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     options = Options(targets, urls, seconds, compacts, seed)

@@ -14,14 +14,13 @@ Steps are:
 
 What differs from run to run is replaced: made ids, times and tokens by names, equal ones by equal
 names. `ns-` before a name stands for the namespace of the run. Revisions are counted as if the
-registry had been new: what others commit meanwhile is left out of the count.
+registry had been new, which only holds as long as nobody else writes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from bisect import bisect_right, insort
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -117,26 +116,18 @@ class Revisions:
 
     def __init__(self, begin: int) -> None:
         self._begin = begin
-        self._foreign: list[int] = []
-
-    def add_foreign(self, revision: int) -> None:
-        """Leaves one out of the count."""
-        insort(self._foreign, revision)
 
     def told(self, revision: int) -> int:
         """The number in the story of a revision; 1 of whatever was before it."""
         if revision <= 0:
             return revision
-        return max(1, revision - self._begin + 1 - bisect_right(self._foreign, revision))
+        return max(1, revision - self._begin + 1)
 
     def real(self, number: int) -> int:
         """The revision of a number in the story."""
         if number <= 0:
             return number
-        revision = self._begin - 1 + number
-        for foreign in self._foreign:
-            revision += foreign <= revision
-        return revision
+        return self._begin - 1 + number
 
 
 class Player:
