@@ -52,6 +52,14 @@ SECONDS = 0.8
 ATTEMPTS = 4
 NAMESPACE = "e-"
 
+SEEN_IN_STORE = {
+    "loses_commits_in_a_crash",
+    "stops_the_clock",
+    "reads_a_little_behind",
+    "takes_any_token_for_its_own",
+}
+"""What reaches the audit log too, so that more promises than its own look broken from outside."""
+
 Patch = pytest.MonkeyPatch
 Break = Callable[[Patch], None]
 BUILDS: list[tuple[str, str, Break, bool]] = []
@@ -602,7 +610,7 @@ async def test_the_right_validator_objects(
     """A server with one broken component: the validator of its promise objects, and no other."""
     build(monkeypatch)
     for seed in range(1, ATTEMPTS + 1):
-        found = await run(monkeypatch, seed, hops, build is loses_commits_in_a_crash)
+        found = await run(monkeypatch, seed, hops, build.__name__ in SEEN_IN_STORE)
         assert set(found) <= {promise}, found
         if found:
             return

@@ -104,7 +104,7 @@ async def test_an_interrupted_run_leaves_nothing_behind() -> None:
             task = asyncio.create_task(Suite(options, stubs, http, tell).run())
             await crowd.wait()
             async with asyncio.timeout(20):
-                while len((await everything(running))[0]) <= len(before[0]) + 10:
+                while len((await everything(running))[0]) <= len(before[0]) + 10:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
