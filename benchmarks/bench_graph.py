@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import random
@@ -23,10 +22,6 @@ from benchmarks.plans import Calls, Fetch, Report
 from hyper_registry.model.relationship import DEPENDENCY_TYPES, Direction
 from hyper_registry.query.kernels import warm_up
 from hyper_registry.query.traversal import GraphQuestion, Limits, Walker
-from hyper_registry.registry.lineage import Lineage
-from hyper_registry.registry.loader import load
-from hyper_registry.registry.view import View
-from hyper_registry.store import open_store
 from ose.registry.v1 import graph_service_pb2
 
 _DEPENDENCIES = "/ose.registry.v1.GraphService/GetDependencies"
@@ -67,21 +62,6 @@ class _Graph:
 
 
 # Making both
-
-
-def _view(path: Path) -> View:
-    async def read() -> View:
-        store, view = open_store(path), View()
-        await store.open()
-        try:
-            snapshot = await store.snapshot()
-            await load(view, snapshot, Lineage())
-            await snapshot.aclose()
-        finally:
-            await store.aclose()
-        return view
-
-    return asyncio.run(read())
 
 
 def _copy(path: Path, connection: Any) -> dict[str, int]:
@@ -275,7 +255,7 @@ def _measure(options: Options, directory: Path, database: peers.Database) -> lis
     engine, network = list[Row](), list[Row]()
     with database.connect() as connection:
         for name, path, hub in _graphs(options):
-            view = _view(path)
+            view = content.view_of(path)
             numbers = _copy(path, connection)
             graph = _Graph(name, path, Walker(view), view.visible, connection, numbers, hub)
             engine += _engine_rows(options, graph)

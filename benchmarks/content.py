@@ -20,6 +20,9 @@ from hyper_registry.model.entity import Entity
 from hyper_registry.model.relationship import Relationship
 from hyper_registry.model.revision import Action, Change, Commit, Head, Kind, ordinal_of, sealed
 from hyper_registry.registry import codec
+from hyper_registry.registry.lineage import Lineage
+from hyper_registry.registry.loader import load
+from hyper_registry.registry.view import View
 from hyper_registry.store import open_store
 from hyper_registry.store.base import Batch, EntityRow, Part, RelationshipRow, Store
 from nexus_registry.discovery.debian import build_graph, read_apt_index
@@ -193,6 +196,23 @@ def debian_database() -> Path | None:
         asyncio.run(_load(path, entities, relationships))
 
     return _kept("debian", make)
+
+
+def view_of(path: Path) -> View:
+    """The view of a database that nobody serves."""
+
+    async def read() -> View:
+        store, view = open_store(path), View()
+        await store.open()
+        try:
+            snapshot = await store.snapshot()
+            await load(view, snapshot, Lineage())
+            await snapshot.aclose()
+        finally:
+            await store.aclose()
+        return view
+
+    return asyncio.run(read())
 
 
 def _kept(name: str, make: Callable[[Path], None]) -> Path:

@@ -39,7 +39,14 @@ from hyper_registry.plugins.classification import (
     read_registry,
 )
 from hyper_registry.plugins.classifying import Classifying, missing, of_file
-from hyper_registry.query import arcs, component_kernels, differences, kernels, path_kernels
+from hyper_registry.query import (
+    arcs,
+    component_kernels,
+    differences,
+    health_kernels,
+    kernels,
+    path_kernels,
+)
 from hyper_registry.query.language import grammar
 from hyper_registry.query.search.follower import SearchIndex
 from hyper_registry.query.traversal import Walker
@@ -50,6 +57,7 @@ from hyper_registry.services.binding import handlers
 from hyper_registry.services.entity_service import EntityService
 from hyper_registry.services.feature_service import FeatureService
 from hyper_registry.services.graph_service import GraphService
+from hyper_registry.services.health_service import HealthService
 from hyper_registry.services.lease_service import LeaseService
 from hyper_registry.services.methods import Door, Service
 from hyper_registry.services.plugin_service import PluginService
@@ -109,7 +117,7 @@ class Server:
     `owns_process` says that there is nothing else in the process, which may then be tuned for it.
     """
 
-    def __init__(self, config: Config, owns_process: bool = True) -> None:
+    def __init__(self, config: Config, owns_process: bool = False) -> None:
         self._config = config
         self._owns_process = owns_process
         self._exit = AsyncExitStack()
@@ -181,6 +189,7 @@ class Server:
             PluginService(engine, catalogue, classifying),
             FeatureService(engine, catalogue, classifying),
             LeaseService(engine, leases),
+            HealthService(engine),
             AdminService(engine, hub.statistics, leases),
         ]
         serving = Serving([service.descriptor.full_name for service in services])
@@ -213,7 +222,7 @@ class Server:
             self._exit.push_async_callback(prober.aclose)
         if http is not None:
             self._exit.push_async_callback(http.aclose)
-        self._exit.push_async_callback(_end_streams, engine, hub, graph_hub)
+        self._exit.push_async_callback(_end_streams, engine, hub, graph_hub, config.grace_seconds)
         self._exit.push_async_callback(serving.close)
         self._exit.push_async_callback(vitals.aclose)
         await serving.prepare()
@@ -291,7 +300,7 @@ async def run(config: Config) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    server = Server(config)
+    server = Server(config, owns_process=True)
     await server.start()
     lost = asyncio.create_task(server.engine.until_lost())
     lost.add_done_callback(lambda _: stop.set())
@@ -336,12 +345,19 @@ def _warm_up() -> None:
     arcs.warm_up()
     path_kernels.warm_up()
     component_kernels.warm_up()
+    health_kernels.warm_up()
     compaction.warm_up()
     grammar.warm_up()
 
 
-async def _end_streams(engine: Engine, hub: WatchHub, graph_hub: GraphHub) -> None:
-    """Lets every stream deliver what is committed, and end."""
+async def _end_streams(
+    engine: Engine, hub: WatchHub, graph_hub: GraphHub, grace_seconds: float
+) -> None:
+    """Lets every stream deliver what is committed, and end.
+
+    Writing ends first: what is acknowledged after the last word of a stream would be missing on it.
+    """
+    await engine.seal(grace_seconds)
     engine.feed.close()
     await asyncio.sleep(_LAST_WORDS_SECONDS)
     await hub.aclose()

@@ -142,7 +142,7 @@ def test_restore_refuses_bad_files(nexus: Nexus, made: dict[str, Any], tmp_path:
     for content, message in (
         (data[:-1], "it is cut off"),
         (data[:200] + bytes([data[200] ^ 1]) + data[201:], "damaged"),
-        (data[:18] + b"\x07" + data[19:], "this program reads up to 1"),
+        (data[:18] + b"\x07" + data[19:], "this program reads up to 2"),
         (b"something else", "it is not a backup of a registry"),
         (b"", "it is empty"),
     ):

@@ -17,6 +17,7 @@ from nexus_registry.rendering.output import Cell
 from nexus_registry.session import Session
 from ose.registry.v1.admin_service_pb2 import GetStatisticsResponse
 from ose.registry.v1.entity_pb2 import Entity, HealthStatus
+from ose.registry.v1.health_service_pb2 import ExplainHealthResponse, HealthCause
 
 DEGRADED = HealthStatus.HEALTH_STATUS_DEGRADED
 UNHEALTHY = HealthStatus.HEALTH_STATUS_UNHEALTHY
@@ -63,6 +64,15 @@ class Registry:
             return [Entity(id="last", type="plugin", name="fresh", revision=70)]
         return _entities(2 if listing["health"] == UNHEALTHY else 1, listing["health"])
 
+    def explain_health(self, id: str, *, limit: int) -> ExplainHealthResponse:  # noqa: A002
+        """The database, and another cause."""
+        assert limit == 1
+        return ExplainHealthResponse(
+            nodes=[Entity(id=id), Entity(id="db-1", name="db", version="2")],
+            health_causes=[HealthCause(entity_id="db-1")],
+            total_causes=2,
+        )
+
     def close(self) -> None:
         """Nothing to close."""
 
@@ -89,6 +99,8 @@ def test_one_look_for_people() -> None:
     start = next(i for i, line in enumerate(lines) if line.startswith("NOT WELL"))
     assert ["unhealthy" in line for line in lines[start + 1 : start + 3]] == [True, True]
     assert "degraded" in lines[start + 3]
+    assert "because of db@2 and 1 more" in lines[start + 3]
+    assert "because" not in lines[start + 1]
     assert "plugin/fresh" in result.stdout
 
 
@@ -99,6 +111,7 @@ def test_one_look_for_programs() -> None:
     assert form["statistics"]["revision"] == "17"
     assert [one["health"] for one in form["ailing"]] == ["unhealthy", "unhealthy", "degraded"]
     assert [one["id"] for one in form["latest"]] == ["last"]
+    assert form["causes"] == {f"{DEGRADED}-0": "db@2 and 1 more"}
     assert "revisions_per_second" not in form
 
 

@@ -171,6 +171,8 @@ def test_an_entity_is_the_guides_json() -> None:
         "created_at": "2025-01-01T00:00:00Z",
         "revision": "12",
         "create_revision": "0",
+        "reported_health": "unspecified",
+        "health_revision": "0",
     }
     assert isinstance(to_dict(entity)["metadata"]["n"], int)
 

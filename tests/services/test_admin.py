@@ -30,7 +30,7 @@ CODE = grpc.StatusCode
 SERVICES = [
     f"ose.registry.v1.{name}Service"
     for name in (
-        *("Admin", "Entity", "Feature", "Graph", "Lease", "Plugin"),
+        *("Admin", "Entity", "Feature", "Graph", "Health", "Lease", "Plugin"),
         *("Registry", "Relationship", "Search", "Watch"),
     )
 ]
@@ -54,7 +54,7 @@ async def test_statistics(stored: Running) -> None:
     assert found.entities_by_type == {"feature": 8, "service": 2, "plugin": 1}
     assert found.relationships_by_type == {"depends_on": 1, "requires": 1}
     assert found.entities_by_status == {"active": 10, "deprecated": 1}
-    assert found.entities_by_health == {"healthy": 10, "unhealthy": 1}
+    assert found.entities_by_health == {"healthy": 8, "degraded": 2, "unhealthy": 1}
     assert found.versions_held == 13
     assert found.record_bytes > 500
     assert (found.store_bytes > 0) == (found.store == "sqlite")

@@ -55,8 +55,13 @@ async def test_create_answers_the_entity_as_it_is_stored(stored: Running) -> Non
     made = await stored.stubs.entities.CreateEntity(CreateEntityRequest(entity=wanted))
     assert await get(stored.stubs, "billing:eu") == made
     assert made.revision == made.create_revision == GENESIS + 1
+    assert made.health_revision == made.revision
+    assert made.reported_health == made.health
     assert made.created_at == made.updated_at
-    for field in ("revision", "create_revision", "created_at", "updated_at"):
+    for field in (
+        "revision", "create_revision", "created_at", "updated_at", "reported_health",
+        "health_revision",
+    ):  # fmt: skip
         made.ClearField(field)
     assert made == wanted
 

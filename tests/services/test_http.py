@@ -670,6 +670,7 @@ async def test_the_service_reads_as_grpc_does(registry: Running, http: httpx.Asy
         "labels": {"a": "1", "b": "2"}, "status": "active", "health": "healthy",
         "regions": ["eu", "us"], "created_at": made.created_at.ToJsonString(),
         "updated_at": made.updated_at.ToJsonString(), "revision": str(made.revision),
-        "create_revision": str(made.create_revision),
+        "create_revision": str(made.create_revision), "reported_health": "healthy",
+        "health_revision": str(made.revision),
     }  # fmt: skip
     assert service("full").id == found["id"]

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from ose.registry.client import NotFound
+from ose.registry.client import Entity, HealthStatus, NotFound
 from ose.registry.v1.watch_service_pb2 import WatchRequest
 from tests.services.samples import build, dependency, service
 from tests.support.servers import Running
@@ -47,6 +47,16 @@ async def test_the_guides_metrics(registry: Running) -> None:
     assert "registry_connections_active 0.0" in lines
     assert 'registry_entities_by_type{type="service"} 2.0' in lines
     assert 'registry_entities_by_type{type="plugin"} 1.0' in lines
+
+
+async def test_entities_by_health(registry: Running) -> None:
+    """Of their effective health: what depends on something that failed counts as degraded."""
+    await build(registry.stubs, [service("a"), service("b")], [dependency("a", "b")])
+    unhealthy = HealthStatus.HEALTH_STATUS_UNHEALTHY
+    await registry.client.update_entity(Entity(id="b", health=unhealthy))
+    lines = (await scrape(registry)).splitlines()
+    for health, count in (("healthy", 8), ("degraded", 1), ("unhealthy", 1), ("unknown", 0)):
+        assert f'registry_entities_by_health{{health="{health}"}} {count}.0' in lines
 
 
 async def test_calls_by_method_transport_and_code(registry: Running) -> None:

@@ -7,7 +7,7 @@ import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from nexus_registry.conformance.stubs import Stubs
-from ose.registry.v1.relationship_pb2 import Relationship
+from ose.registry.v1.relationship_pb2 import HealthCoupling, Relationship
 from ose.registry.v1.relationship_service_pb2 import (
     CreateRelationshipRequest,
     DeleteRelationshipRequest,
@@ -20,6 +20,7 @@ from tests.support.refusals import refused
 from tests.support.servers import Running
 
 CODE = grpc.StatusCode
+SOFT = HealthCoupling.HEALTH_COUPLING_SOFT
 
 
 async def link(stubs: Stubs, relationship: Relationship, **options: bool) -> Relationship:
@@ -58,8 +59,9 @@ async def test_create_answers_the_relationship_as_it_is_stored(stored: Running) 
     stubs = stored.stubs
     built = await build(stubs, ["a", "b"])
     wanted = dependency(
-        "a", "b", weight=0.0, metadata=struct(k=1), bidirectional=True, version_constraint=">=1,<2"
-    )
+        "a", "b", weight=0.0, metadata=struct(k=1), bidirectional=True, version_constraint=">=1,<2",
+        health_coupling=SOFT, any_of="some",
+    )  # fmt: skip
     made = await link(stubs, wanted)
     assert await get(stubs, "a-b") == made
     assert made.revision == made.create_revision == built.revision + 1
@@ -137,8 +139,8 @@ async def test_update(stored: Running) -> None:
     assert (changed.weight, changed.version_constraint) == (2.0, ">=1")
     assert changed.revision == changed.create_revision + 1
     changed = await update(
-        stubs, Relationship(id="a-b", bidirectional=True),
-        "weight", "bidirectional", "versionConstraint", "metadata.k",
+        stubs, Relationship(id="a-b", bidirectional=True, health_coupling=SOFT),
+        "weight", "bidirectional", "versionConstraint", "metadata.k", "healthCoupling",
     )  # fmt: skip
     assert (changed.weight, changed.version_constraint) == (1.0, "")
     assert changed.metadata == struct(l=2)

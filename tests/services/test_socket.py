@@ -98,6 +98,21 @@ async def test_changes_of_every_kind(registry: Running) -> None:
     assert all("previous_entity" not in message for message in messages)
 
 
+async def test_health_that_others_change(registry: Running) -> None:
+    """It is told of everything that is degraded by a change, in the revision of that change."""
+    await build(registry.stubs, ["a", "b", "c"], [dependency("a", "b"), dependency("b", "c")])
+    async with connect(registry, "?entities.types=service&bookmark_interval=0.1s") as socket:
+        await until(socket, "ping")
+        changed = await registry.stubs.entities.UpdateEntity(
+            UpdateEntityRequest(entity={"id": "c", "health": UNHEALTHY})  # type: ignore[arg-type]
+        )
+        told = [await until(socket, "health_changed") for _ in range(3)]
+    assert {(one["entity"]["id"], one["previous_health"], one["health"]) for one in told} == {
+        ("c", "healthy", "unhealthy"), ("a", "healthy", "degraded"), ("b", "healthy", "degraded"),
+    }  # fmt: skip
+    assert {one["revision"] for one in told} == {str(changed.revision)}
+
+
 async def test_pings_when_nothing_happens(registry: Running) -> None:
     """As often as asked for, with the time, and where the stream has come to."""
     async with connect(registry, "?bookmark_interval=0.1s") as socket:

@@ -292,7 +292,7 @@ def test_a_newer_format_is_refused(good: bytes, tmp_path: Path) -> None:
     """It says which format it has, which can be read, and what to do."""
     newer = good[: len(MAGIC)] + b"\0\x07" + good[len(MAGIC) + 2 :]
     assert refusal(newer, tmp_path / "newer") == (
-        "it has format 7, and this program reads up to 1: use the version that wrote it, or a "
+        "it has format 7, and this program reads up to 2: use the version that wrote it, or a "
         "newer one"
     )
 

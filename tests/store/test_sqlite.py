@@ -204,33 +204,6 @@ async def test_a_newer_schema(tmp_path: Path) -> None:
     assert f"schema version 99, and this program knows {SCHEMA_VERSION}" in await _refusal(path)
 
 
-async def test_a_schema_without_the_views(tmp_path: Path) -> None:
-    """A file of version 2, which had fewer views, gets them when it is opened, and nothing else."""
-    path, upgraded = tmp_path / "registry.db", tmp_path / "upgraded.db"
-    async with _opened(path) as store:
-        await create(store, "a")
-        before = await contents(store)
-    shutil.copy(path, upgraded)
-    with closing(sqlite3.connect(upgraded)) as connection, connection:
-        for view in ("plugins", "features", "mesh_services"):
-            connection.execute(f"DROP VIEW {view}")
-        connection.execute("UPDATE registry_head SET schema_version = 2")
-    assert SqliteStore(upgraded).peek() == before.head.revision
-    for _ in range(2):
-        async with _opened(upgraded) as store:
-            assert await contents(store) == before
-        schemas = []
-        for one in (path, upgraded):
-            with closing(sqlite3.connect(one)) as connection:
-                schemas.append(
-                    connection.execute(
-                        "SELECT name, sql FROM sqlite_schema ORDER BY name"
-                    ).fetchall()
-                    + connection.execute("SELECT schema_version FROM registry_head").fetchall()
-                )
-        assert schemas[0] == schemas[1]
-
-
 async def test_a_directory_that_does_not_exist(tmp_path: Path) -> None:
     """A missing directory is named, and not made."""
     path = tmp_path / "missing" / "registry.db"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hyper_registry.model.entity import Entity
+from hyper_registry.model.health import turns_of
 from hyper_registry.model.relationship import Relationship
 from hyper_registry.model.revision import Commit, Kind, Position
 from hyper_registry.query.traversal import Walker
@@ -190,11 +191,18 @@ class Following:
 
 def states(history: Sequence[Commit]) -> list[State]:
     """Everything that exists at each revision, from 0 on."""
-    found = [State()]
+    found, ids = [State()], dict[int, str]()
     for commit in history:
         entities, relationships = {**found[-1].entities}, {**found[-1].relationships}
         for change in commit.changes:
-            if change.kind == Kind.ENTITY:
+            if change.kind == Kind.HEALTH:
+                turns = turns_of(change)
+                for ordinal, health in zip(*map(list, (turns.ordinals, turns.after)), strict=True):
+                    entities[ids[ordinal]] = replace(
+                        entities[ids[ordinal]], health=health, health_revision=commit.revision
+                    )
+            elif change.kind == Kind.ENTITY:
+                ids[change.ordinal] = change.id
                 entities.pop(change.id, None)
                 if change.after is not None:
                     entities[change.id] = decode_entity(change.after)

@@ -40,6 +40,7 @@ FEATURE = "ai-ml"
 FILTERS: dict[str, Callable[[State, Entity], bool]] = {
     "": lambda _, __: True,
     "status = active": lambda _, entity: entity.status == Status.ACTIVE,
+    "health = healthy": lambda _, entity: entity.health == 1,
     "labels.tier = gold": lambda _, entity: entity.labels.get("tier") == "gold",
     "feature = ai-ml": lambda state, entity: naive_belongs(state, entity, FEATURE),
 }
@@ -64,7 +65,7 @@ def _mutation(chance: random.Random) -> Mutation:
     one = chance.choice(IDS)
     other, type_ = chance.choice([*IDS, FEATURE]), chance.choice(TYPES)
     edge = chance.choice(["x", f"{one}-{type_}-{other}"])
-    match chance.choices(range(7), (4, 4, 1, 12, 3, 4, 1))[0]:
+    match chance.choices(range(8), (4, 4, 1, 12, 3, 4, 1, 4))[0]:
         case 0:
             metadata = of_feature(FEATURE) if chance.random() < 0.3 else b""
             return create(one, "robot" if one == "f" else "service", metadata=metadata)
@@ -87,6 +88,9 @@ def _mutation(chance: random.Random) -> Mutation:
             )
         case 5:
             return DeleteRelationship(edge)
+        case 7:
+            reported = chance.choice([1, 3, 3])
+            return UpdateEntity(Entity(one, "", "", reported_health=reported), ("reported_health",))
         case _:
             return DeleteEntity(one)
 

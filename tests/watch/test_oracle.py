@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given, settings
@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from hyper_registry.model.entity import Entity
 from hyper_registry.model.errors import RegistryError
+from hyper_registry.model.health import turns_of
 from hyper_registry.model.relationship import Relationship
-from hyper_registry.model.revision import Commit, Kind
+from hyper_registry.model.revision import Change, Commit, Kind
 from hyper_registry.registry.mutations import (
     CreateRelationship,
     DeleteEntity,
@@ -55,6 +56,9 @@ EXPRESSIONS: dict[str, Callable[[_Naive, EntityMessage], bool]] = {
         "tier" not in it.labels and it.type in ("service", "robot")
     ),
     "NOT feature = ai-ml": lambda naive, it: not naive.belongs(it, "ai-ml"),
+    "health = degraded AND NOT reported_health = degraded": lambda _, it: (
+        it.health == 2 and it.reported_health != 2
+    ),
     "feature = (ai-ml OR devops-platform) OR id = a": lambda naive, it: (
         it.id == "a" or any(naive.belongs(it, feature) for feature in FEATURES)
     ),
@@ -73,7 +77,7 @@ State = dict[tuple[str, str], bytes]
 
 def _mutation(random_: random.Random) -> Mutation:
     id_ = random_.choice(IDS)
-    match random_.randrange(9):
+    match random_.randrange(12):
         case 0 | 1:
             type_ = "robot" if id_ == "d" else "service"
             feature = random_.choice(["", *FEATURES])
@@ -99,6 +103,11 @@ def _mutation(random_: random.Random) -> Mutation:
             return UpdateRelationship(
                 Relationship(edge, "", "", "", weight=random_.random()), ("weight",)
             )
+        case 8 | 9 | 10:
+            return UpdateEntity(
+                Entity(id_, "", "", reported_health=random_.choice([1, 2, 3, 3, 4])),
+                ("reported_health",),
+            )
         case _:
             return DeleteRelationship(
                 random_.choice(["x", "y", *(f"{i}-belongs_to-ai-ml" for i in IDS)])
@@ -121,10 +130,12 @@ class _Naive:
     request: WatchRequest
     entities: dict[str, EntityMessage] = field(default_factory=dict)
     relationships: dict[str, RelationshipMessage] = field(default_factory=dict)
+    ids: dict[int, str] = field(default_factory=dict)
 
     def apply(self, commit: Commit) -> None:
         for change in commit.changes:
             if change.kind == Kind.ENTITY:
+                self.ids[change.ordinal] = change.id
                 self.entities.pop(change.id, None)
                 if change.after is not None:
                     self.entities[change.id] = EntityMessage.FromString(change.after)
@@ -132,6 +143,19 @@ class _Naive:
                 self.relationships.pop(change.id, None)
                 if change.after is not None:
                     self.relationships[change.id] = RelationshipMessage.FromString(change.after)
+            elif change.kind == Kind.HEALTH:
+                for entity in self.turned(change, commit.revision):
+                    self.entities[entity.id] = entity
+
+    def turned(self, change: Change, revision: int) -> list[EntityMessage]:
+        """The entities of which a change of health is, as they are after it."""
+        found, turns = [], turns_of(change)
+        for ordinal, health in zip(turns.ordinals.tolist(), turns.after.tolist(), strict=True):
+            entity = EntityMessage()
+            entity.CopyFrom(self.entities[self.ids[ordinal]])
+            entity.health, entity.health_revision = health, revision
+            found.append(entity)
+        return found
 
     def matching(self) -> State:
         found: State = {}
@@ -153,6 +177,7 @@ class _Naive:
             (not wanted.ids or entity.id in wanted.ids)
             and (not wanted.types or entity.type in wanted.types)
             and all(entity.labels.get(key) == value for key, value in labels)
+            and (not wanted.healths or entity.health in wanted.healths)
             and entity.name.startswith(wanted.name_prefix)
             and (ignore_feature or not wanted.feature or self.belongs(entity, wanted.feature))
             and (not wanted.filter or EXPRESSIONS[wanted.filter](self, entity))
@@ -201,7 +226,17 @@ def _expected(history: Sequence[Commit], asked: WatchRequest) -> list[tuple[int,
     both = not asked.HasField("entities") and not asked.HasField("relationships")
     found = []
     for commit in history:
+        # Changes of health come last, and are of entities that nothing else has changed.
+        naive.apply(replace(commit, changes=_others(commit)))
         for change in commit.changes:
+            if change.kind == Kind.HEALTH and (both or asked.HasField("entities")):
+                for turned in naive.turned(change, commit.revision):
+                    before = naive.is_meant(naive.entities[turned.id])
+                    after = naive.is_meant(turned)
+                    if before or after:
+                        type_ = UPDATED if before and after else CREATED if after else DELETED
+                        found.append((commit.revision, type_, "entity", turned.id))
+                continue
             if change.kind == Kind.ENTITY and (both or asked.HasField("entities")):
                 before, after = (
                     record is not None and naive.is_meant(EntityMessage.FromString(record))
@@ -220,7 +255,12 @@ def _expected(history: Sequence[Commit], asked: WatchRequest) -> list[tuple[int,
             if before or after:
                 type_ = UPDATED if before and after else CREATED if after else DELETED
                 found.append((commit.revision, type_, kind, change.id))
+        naive.apply(replace(commit, changes=commit.changes[len(_others(commit)) :]))
     return found
+
+
+def _others(commit: Commit) -> tuple[Change, ...]:
+    return tuple(change for change in commit.changes if change.kind != Kind.HEALTH)
 
 
 # What came
@@ -278,6 +318,7 @@ filters = st.fixed_dictionaries(
                 "ids": st.lists(st.sampled_from(IDS), max_size=2),
                 "types": st.lists(st.sampled_from(["service", "robot", "feature"]), max_size=2),
                 "labels": st.lists(st.sampled_from(["tier=gold", "tier=tin"]), max_size=1),
+                "healths": st.lists(st.integers(1, 3), max_size=2),
                 "feature": st.sampled_from(["", *FEATURES]),
                 "name_prefix": st.sampled_from(["", "a"]),
                 "filter": st.sampled_from(["", *EXPRESSIONS]),
@@ -383,7 +424,8 @@ def test_watchers_receive_what_the_log_says(
 
 @pytest.mark.parametrize("tiny", [False, True])
 @pytest.mark.parametrize(
-    "wanted", [{}, {"feature": "ai-ml"}, *({"filter": text} for text in EXPRESSIONS)]
+    "wanted",
+    [{}, {"feature": "ai-ml"}, {"healths": [2, 3]}, *({"filter": text} for text in EXPRESSIONS)],
 )
 async def test_every_revision_comes_to_what_matches(wanted: dict[str, str], tiny: bool) -> None:
     """Folded up to any revision that a message names, the events are the state of that revision."""

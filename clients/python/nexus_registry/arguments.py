@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ose.registry.client import EntityStatus, HealthStatus, ReadOptions
 
 __all__ = [
+    "COUPLINGS",
     "FILTER",
     "HEALTHS",
     "LIST",
@@ -34,6 +35,7 @@ __all__ = [
     "ListType",
     "Point",
     "PointType",
+    "coupling_option",
     "entities_argument",
     "entity_argument",
     "entity_types_option",
@@ -67,6 +69,9 @@ STATUSES: Final = (
 """The short names of EntityStatus. Stated here, so that `--help` need not load the messages."""
 HEALTHS: Final = ("healthy", "degraded", "unhealthy", "unknown")
 """The short names of HealthStatus."""
+
+COUPLINGS: Final = ("hard", "soft")
+"""The short names of HealthCoupling, but for that of none."""
 
 
 class ListType(click.ParamType[tuple[str, ...]]):
@@ -171,6 +176,11 @@ def entity_types_option(what: str, *names: str) -> Callable[[F], F]:
         help=what,
         shell_complete=complete_entity_type,
     )
+
+
+def coupling_option(what: str) -> Callable[[F], F]:
+    """`--health-coupling`; `what` is its help. The command gets `health_coupling`, or None."""
+    return click.option("--health-coupling", type=click.Choice(COUPLINGS), help=what)
 
 
 def flat(groups: Iterable[Iterable[str]]) -> list[str]:

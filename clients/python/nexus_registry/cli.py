@@ -18,7 +18,7 @@ Global options may stand before or after the command."""
 
 
 def _lazy(name: str, help_line: str) -> LazyCommand:
-    module = "import_" if name == "import" else name
+    module = "import_" if name == "import" else name.replace("-", "_")
     return LazyCommand(f"nexus_registry.commands.{module}:command", help_line)
 
 
@@ -40,6 +40,8 @@ COMMANDS: Final = {
     "graph": _lazy("graph", "Show what surrounds an entity."),
     "deps": _lazy("deps", "Show everything that an entity needs."),
     "impact": _lazy("impact", "Show everything that needs an entity."),
+    "what-if": _lazy("what-if", "Show what would be if entities failed, healed or were gone."),
+    "failure-points": _lazy("failure-points", "Show the single points of failure."),
     "path": _lazy("path", "Show the best paths from one entity to another."),
     "cycles": _lazy("cycles", "Show where the graph goes in circles."),
     "order": _lazy("order", "Show in which order an entity and all that it needs can be started."),
@@ -51,7 +53,7 @@ COMMANDS: Final = {
     "restore": _lazy("restore", "Make a database of a backup."),
     "stats": _lazy("stats", "Show what the registry holds."),
     "top": _lazy("top", "Show how a registry is doing, live."),
-    "health": _lazy("health", "Tell whether the registry serves."),
+    "health": _lazy("health", "Tell whether the registry serves, or why an entity is not well."),
     "conformance": _lazy("conformance", "Check whether a registry keeps its promises."),
     "compact": _lazy("compact", "Forget the past before a revision."),
     "completion": _lazy(

@@ -163,7 +163,7 @@ def at_revision(view: View, lease_id: str, revision: int) -> Lease:
 
 
 def _reported(entity_id: str, health: Health) -> Mutation:
-    return UpdateEntity(Entity(entity_id, "", "", health=health), ("health",))
+    return UpdateEntity(Entity(entity_id, "", "", reported_health=health), ("reported_health",))
 
 
 def _is_there(view: View, entity_id: str) -> bool:

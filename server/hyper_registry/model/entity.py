@@ -29,6 +29,13 @@ class Health(IntEnum):
     UNKNOWN = 4
 
 
+def effective_health(reported: int, has_failed_needs: bool) -> int:
+    """The health of what is reported so, and may depend on something that has failed."""
+    if not has_failed_needs or reported == Health.UNHEALTHY:
+        return reported
+    return Health.DEGRADED
+
+
 DEFAULT_REGIONS = ("local",)
 
 
@@ -38,7 +45,9 @@ class Entity:
 
     `metadata` is a serialised `google.protobuf.Struct` in deterministic order (empty: no metadata),
     kept as bytes because most paths never look inside; equal metadata has equal bytes. Times are
-    microseconds since 1970, UTC; 0 until the entity is committed, as the revisions are.
+    microseconds since 1970, UTC; 0 until the entity is committed, as the revisions are. `health` is
+    the effective one, and `health_revision` that of its last change; what is reported, on the way
+    in, is `reported_health`.
     """
 
     id: str
@@ -48,15 +57,30 @@ class Entity:
     metadata: bytes = b""
     labels: Mapping[str, str] = field(default_factory=dict)
     status: int = Status.ACTIVE
-    health: int = Health.HEALTHY
+    reported_health: int = Health.HEALTHY
     regions: tuple[str, ...] = DEFAULT_REGIONS
     created_at: int = 0
     updated_at: int = 0
     revision: int = 0
     create_revision: int = 0
+    health: int = Health.HEALTHY
+    health_revision: int = 0
 
-    def committed(self, entity_id: str, revision: int, time: int, before: Entity | None) -> Entity:
-        """This entity as revision `revision` writes it at `time`, after `before` if any."""
+    def committed(
+        self,
+        entity_id: str,
+        revision: int,
+        time: int,
+        before: Entity | None,
+        has_failed_needs: bool = False,
+        origin: Entity | None = None,
+    ) -> Entity:
+        """This entity as revision `revision` writes it at `time`, after `before` if any.
+
+        `origin` is the entity as it was before the revision, if it was.
+        """
+        health = effective_health(self.reported_health, has_failed_needs)
+        is_same = origin is not None and origin.health == health
         # Spelt out: it is made for every write, and dataclasses.replace takes twice as long.
         return Entity(
             entity_id,
@@ -66,10 +90,12 @@ class Entity:
             self.metadata,
             self.labels,
             self.status,
-            self.health,
+            self.reported_health,
             self.regions,
             time if before is None else before.created_at,
             time,
             revision,
             revision if before is None else before.create_revision,
+            health,
+            origin.health_revision if origin is not None and is_same else revision,
         )

@@ -14,8 +14,19 @@ class Direction(IntEnum):
     BOTH = 3
 
 
+class HealthCoupling(IntEnum):
+    """Whether a relationship carries health to its source. The numbers are the API's."""
+
+    BY_TYPE = 0
+    HARD = 1
+    SOFT = 2
+
+
 DEPENDENCY_TYPES = ("depends_on", "requires")
 """The types that a dependency has: from the dependent to what it needs."""
+
+HEALTH_TYPES = DEPENDENCY_TYPES
+"""The types that carry health, unless a relationship says otherwise."""
 
 FEATURE_TYPE = "belongs_to"
 """The type that ties an entity to its feature."""
@@ -25,7 +36,8 @@ FEATURE_TYPE = "belongs_to"
 class Relationship:
     """A relationship at one revision; `(source_id, target_id, type)` is unique.
 
-    `metadata` and the times are as an entity's. `weight` is finite and not negative.
+    `metadata` and the times are as an entity's. `weight` is finite and not negative. Those of one
+    source with the same `any_of` are alternatives.
     """
 
     id: str
@@ -40,6 +52,16 @@ class Relationship:
     updated_at: int = 0
     revision: int = 0
     create_revision: int = 0
+    health_coupling: int = HealthCoupling.BY_TYPE
+    any_of: str = ""
+
+    @property
+    def carries_health(self) -> bool:
+        """Whether the source has failed when the target has."""
+        coupling = self.health_coupling
+        return coupling == HealthCoupling.HARD or (
+            coupling == HealthCoupling.BY_TYPE and self.type in HEALTH_TYPES
+        )
 
     def committed(
         self, relationship_id: str, revision: int, time: int, before: Relationship | None
@@ -59,4 +81,6 @@ class Relationship:
             time,
             revision,
             revision if before is None else before.create_revision,
+            self.health_coupling,
+            self.any_of,
         )

@@ -30,6 +30,7 @@ class Kind(IntEnum):
     ENTITY = 1
     RELATIONSHIP = 2
     COMPACTION = 3
+    HEALTH = 4
 
 
 class Action(IntEnum):
@@ -48,7 +49,9 @@ class Change(NamedTuple):
     `ordinal` is the resource's place in the order of creation: `create_revision << 20 |
     create_index`, where the index is the number of the creating change in its revision; 0 of what
     is not a resource. `before` and `after` are the resource's serialised API message; None where it
-    did not exist. Of a compaction, `id` is empty and `after` the new floor in decimal.
+    did not exist. Of a compaction, `id` is empty and `after` the new floor in decimal. Of a change
+    of health, which comes after all others of its revision, `id` is empty, and it is that of up to
+    a few hundred entities, packed: see `model.health`.
     """
 
     kind: Kind

@@ -85,6 +85,8 @@ def check_relationship(relationship: Relationship, is_new: bool = False) -> Sequ
         and relationship.type not in RESERVED_TYPES
         and 0 <= relationship.weight < inf
         and (not relationship.version_constraint or is_constraint(relationship.version_constraint))
+        and not (relationship.bidirectional and relationship.carries_health)
+        and (not relationship.any_of or is_text(relationship.any_of))
     ):
         return ()
     return [
@@ -169,3 +171,11 @@ def _relationship_violations(relationship: Relationship) -> Iterator[Violation]:
             "version_constraint",
             f"at most {MAX_CONSTRAINT} characters, no control characters, got {shown(constraint)}",
         )
+    if relationship.bidirectional and relationship.carries_health:
+        yield Violation(
+            "bidirectional",
+            f"false, as {relationship.type} carries health: set health_coupling to soft, or use "
+            "another type",
+        )
+    if not is_text(relationship.any_of):
+        yield Violation("any_of", f"{TEXT_RULE}, got {shown(relationship.any_of)}")

@@ -180,6 +180,13 @@ class Catalogue(Keeper):
             if not requiring:
                 del state.requiring[need.name]
 
+    def _turn(self, entity_id: str, health: int) -> None:
+        state = self._state
+        if (known := state.plugins.get(entity_id)) is not None:
+            state.healths[known.health] -= 1
+            state.healths[health] += 1
+            state.plugins[entity_id] = known._replace(health=health)
+
     async def _settle(self) -> None:
         """Binds anew who was noted, so many at a time that others get their turn between."""
         waiting, self._to_bind = [*self._to_bind], {}

@@ -8,7 +8,7 @@ from typing import Any
 
 from google.protobuf.struct_pb2 import Struct
 
-from hyper_registry.model.entity import DEFAULT_REGIONS, Entity, Health, Status
+from hyper_registry.model.entity import DEFAULT_REGIONS, Entity, Status
 from hyper_registry.model.errors import InvalidArgument, ManifestDiffers
 from hyper_registry.model.relationship import Relationship
 from hyper_registry.model.rules import check_entity
@@ -129,7 +129,6 @@ def _entity(plugin: Registration, found: Message | None) -> Mutation:
         metadata=plugin.metadata(),
         labels=dict(plugin.labels),
         status=Status.REGISTERED,
-        health=Health.HEALTHY,
         regions=DEFAULT_REGIONS,
     )
     if violations := check_entity(entity, is_new=found is None):

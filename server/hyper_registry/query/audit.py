@@ -8,12 +8,15 @@ stays what it is whatever became of its resource.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from google.protobuf.struct_pb2 import Struct
 
+from hyper_registry.model.entity import Health
 from hyper_registry.model.errors import TokenExpired, TokenInvalid
+from hyper_registry.model.health import Turns, turns_of
 from hyper_registry.model.revision import Action, Change, Kind, Position
 from hyper_registry.query import tokens
 from hyper_registry.query.history import changed_fields
@@ -35,6 +38,7 @@ MAX_LOOKED_AT = 50_000
 _IMAGE_BYTES = 1 << 20
 
 _FLOOR_FIELD = "compacted_revision"
+_HEALTH_FIELD = "health"
 _Resource = Entity | Relationship
 
 
@@ -139,9 +143,21 @@ def _entry(found: LoggedChange) -> AuditEntry:
     if change.kind == Kind.COMPACTION:
         entry.changed_fields.append(_FLOOR_FIELD)
         entry.after.update({_FLOOR_FIELD: (change.after or b"").decode()})
+    elif change.kind == Kind.HEALTH:
+        # Of whom, the entities' own histories tell.
+        entry.changed_fields.append(_HEALTH_FIELD)
+        counts = zip((entry.before, entry.after), _healths(turns_of(change)), strict=True)
+        for struct, count in counts:
+            struct.update(count)
     else:
         _describe(entry, change)
     return entry
+
+
+def _healths(turns: Turns) -> Iterator[dict[str, int]]:
+    """How many entities had, and have, each health."""
+    for healths in (turns.before, turns.after):
+        yield {Health(n).name.lower(): count for n, count in Counter(healths.tolist()).items()}
 
 
 def _describe(entry: AuditEntry, change: Change) -> None:

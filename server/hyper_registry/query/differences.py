@@ -18,8 +18,7 @@ import numpy.typing as npt
 
 from hyper_registry.query.answers import Answer
 from hyper_registry.registry.columns import Bytes, Ints
-from hyper_registry.registry.memcpy import memcpy
-from hyper_registry.registry.table import BORN, LINKS, OFFSET, SIZE_CODES, Table
+from hyper_registry.registry.table import BORN, LINKS, SIZE_CODES, Table, copy_framed
 from hyper_registry.registry.view import Generation
 
 
@@ -270,16 +269,11 @@ def _write(
         out[end] = _TYPE_TAG
         out[end + 1] = changes[i, TYPE]
         end += 2
-        slot, size = changes[i, VERSION], slots[changes[i, VERSION], SIZE_CODES] >> 32
-        memcpy(out, end, arena, slots[slot, OFFSET], size)
-        out[end] = record_tag
-        end += size
-        slot = changes[i, PREVIOUS]
-        if with_previous and slot >= 0:
-            size = slots[slot, SIZE_CODES] >> 32
-            memcpy(out, end, arena, slots[slot, OFFSET], size)
-            out[end] = previous_tag
-            end += size
+        start, end = end, copy_framed(slots, changes[i, VERSION], arena, out, end)
+        out[start] = record_tag
+        if with_previous and changes[i, PREVIOUS] >= 0:
+            start, end = end, copy_framed(slots, changes[i, PREVIOUS], arena, out, end)
+            out[start] = previous_tag
         if changes[i, DISTANCE] > 0:
             out[end] = _DISTANCE_TAG
             end = _write_varint(out, end + 1, changes[i, DISTANCE])

@@ -75,6 +75,10 @@ class Found:
             weight=_sum([weight for _, weight in links]),
         )
 
+    def weights(self, edges: Sequence[int]) -> list[float]:
+        """The weights of these versions of relationships."""
+        return [self._link(slot)[1] for slot in edges]
+
     def _link(self, slot: int) -> tuple[str, float]:
         link = self._links.get(slot)
         if link is None:

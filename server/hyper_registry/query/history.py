@@ -35,7 +35,7 @@ from ose.registry.v1.relationship_pb2 import Relationship as RelationshipMessage
 # Comparing versions takes about 10 µs a kilobyte.
 _INLINE_BYTES = 64 << 10
 
-_ENTITY_FIELDS = ("name", "version", "status", "health", "regions")
+_ENTITY_FIELDS = ("name", "version", "status", "health", "reported_health", "regions")
 _RELATIONSHIP_FIELDS = ("weight", "bidirectional", "version_constraint")
 _LOW = (1 << 32) - 1
 _Resource = EntityMessage | RelationshipMessage

@@ -12,7 +12,7 @@ from hyper_registry.query.filters import EntityFilter
 from hyper_registry.query.masks import bits_of, mask_of
 from hyper_registry.query.selection import Belonging
 from hyper_registry.registry.columns import Ints
-from hyper_registry.registry.table import SIZE_CODES
+from hyper_registry.registry.table import HEALTH_MASK, SIZE_CODES
 from hyper_registry.registry.view import Generation, View
 
 Bools: TypeAlias = npt.NDArray[np.bool_]
@@ -45,7 +45,7 @@ class Judge:
         """Whether each version is meant. When it is cancelled the rest of the answer is wrong."""
         codes = self._table.slots.array[slots, SIZE_CODES] & _LOW
         meant: Bools = (self._statuses >> (codes >> 8 & 0xFF) & 1).astype(np.bool_)
-        meant &= (self._healths >> (codes & 0xFF) & 1).astype(np.bool_)
+        meant &= (self._healths >> (codes & HEALTH_MASK) & 1).astype(np.bool_)
         if len(self._types):
             meant &= self._types[codes >> 16].astype(np.bool_)
         if self.reads_records:

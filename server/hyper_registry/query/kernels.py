@@ -15,17 +15,17 @@ import numpy as np
 
 from hyper_registry.registry.adjacency import LENGTH_BITS
 from hyper_registry.registry.columns import Bytes, Ints
-from hyper_registry.registry.memcpy import memcpy
 from hyper_registry.registry.table import (
     BORN,
     DIED,
     ENDS,
+    HEALTH_MASK,
     LATEST,
     LINKS,
-    OFFSET,
     ORDINAL,
     SIZE_CODES,
     TYPE,
+    copy_framed,
 )
 
 # A number inside a kernel: numba has but one kind of integer here, Python two.
@@ -465,7 +465,7 @@ def select(
         if slot < 0 or slots[slot, LINKS] & _LOW != row:
             continue
         codes = slots[slot, SIZE_CODES] & _LOW
-        if (statuses >> (codes >> 8 & 0xFF)) & 1 and (healths >> (codes & 0xFF)) & 1:
+        if (statuses >> (codes >> 8 & 0xFF)) & 1 and (healths >> (codes & HEALTH_MASK)) & 1:
             out[i] = slot
 
 
@@ -567,9 +567,7 @@ def gather(items: Ints, first: int, last: int, slots: Ints, arena: Bytes, out: B
     end = 0
     for i in range(first, last):
         slot = items[i, 0] & _LOW
-        start, size = slots[slot, OFFSET], slots[slot, SIZE_CODES] >> 32
-        memcpy(out, end, arena, start, size)
-        end += size
+        end = copy_framed(slots, slot, arena, out, end)
 
 
 def warm_up() -> None:

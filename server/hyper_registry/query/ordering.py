@@ -26,8 +26,9 @@ from hyper_registry.query.selection import (
     after_prefix,
     in_chunks,
 )
+from hyper_registry.registry import health_kernels
 from hyper_registry.registry.columns import Ints
-from hyper_registry.registry.table import BORN, ORDINAL
+from hyper_registry.registry.table import ORDINAL, Table
 
 _FEW = 4096
 _NAMES = 512
@@ -101,7 +102,8 @@ def place_of(selection: EntitySelection, order: Order, slot: int) -> Place:
         case By.CREATED:
             return Place(ordinal >> INDEX_BITS, ordinal)
         case By.CHANGED:
-            return Place(table.born(slot), ordinal)
+            [changed] = _changed_at(table, np.array([slot])).tolist()
+            return Place(changed, ordinal)
         case _:
             return Place(selection.message(slot).name, ordinal)
 
@@ -174,8 +176,8 @@ async def _by_change(
 
     def rest() -> tuple[Ints, Ints]:
         """The versions behind the place, and what orders them, in order of creation."""
-        born: Ints = selection.table.slots.array[slots, BORN]
-        keys = -born if descending else born
+        changed = _changed_at(selection.table, slots)
+        keys = -changed if descending else changed
         if after is None:
             return slots, keys
         value = -int(after.value) if descending else int(after.value)
@@ -191,6 +193,13 @@ async def _by_change(
         part, left, keys = await asyncio.to_thread(_lowest, *job) if large else _lowest(*job)
         yield part
         size *= 2
+
+
+def _changed_at(table: Table, slots: Ints) -> Ints:
+    """The revision of each version's record."""
+    revisions = np.empty(len(slots), dtype=np.int64)
+    health_kernels.changed_at(table.slots.array, slots, table.arena.array, revisions)
+    return revisions
 
 
 def _lowest(slots: Ints, keys: Ints, size: int) -> tuple[Ints, Ints, Ints]:

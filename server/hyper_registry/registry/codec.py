@@ -29,6 +29,16 @@ RELATIONSHIP_TAG = 0x12
 WEIGHT_TAG = RelationshipMessage.DESCRIPTOR.fields_by_name["weight"].number << 3 | 1
 """The byte before the 8 of a relationship's weight; what is before it in a record are texts."""
 
+_ENTITY_FIELDS = EntityMessage.DESCRIPTOR.fields_by_name
+HEALTH_FIELD = _ENTITY_FIELDS["health"].number
+HEALTH_REVISION_FIELD = _ENTITY_FIELDS["health_revision"].number
+"""What is replaced in a record when an entity's health is derived anew: one byte, and eight."""
+
+REVISION_FIELD = _ENTITY_FIELDS["revision"].number
+REPORTED_FIELD = _ENTITY_FIELDS["reported_health"].number
+COUPLING_FIELD = RelationshipMessage.DESCRIPTOR.fields_by_name["health_coupling"].number
+ANY_OF_FIELD = RelationshipMessage.DESCRIPTOR.fields_by_name["any_of"].number
+
 _EXACT = 2.0**53
 
 
@@ -43,6 +53,8 @@ def encode_entity(entity: Entity) -> bytes:
     message.version = entity.version
     message.status = entity.status  # type: ignore[assignment]
     message.health = entity.health  # type: ignore[assignment]
+    message.reported_health = entity.reported_health  # type: ignore[assignment]
+    message.health_revision = entity.health_revision
     message.regions.extend(entity.regions)
     message.revision = entity.revision
     message.create_revision = entity.create_revision
@@ -67,13 +79,31 @@ def decode_entity(record: bytes) -> Entity:
         metadata=pack(message.metadata),
         labels=dict(message.labels),
         status=message.status,
-        health=message.health,
+        reported_health=message.reported_health or message.health,
         regions=tuple(message.regions),
         created_at=_micros(message.created_at),
         updated_at=_micros(message.updated_at),
         revision=message.revision,
         create_revision=message.create_revision,
+        health=message.health,
+        health_revision=message.health_revision,
     )
+
+
+def with_health(record: bytes, health: int, revision: int) -> bytes:
+    """The stored form of an entity whose effective health is this one since a revision."""
+    message = EntityMessage.FromString(record)
+    message.health = health  # type: ignore[assignment]
+    message.health_revision = revision
+    return message.SerializeToString(deterministic=True)
+
+
+def differ_in_health(one: bytes, other: bytes) -> bool:
+    """Whether two stored forms of an entity differ, and in the effective health only."""
+    if one == other:
+        return False
+    message = EntityMessage.FromString(one)
+    return with_health(other, message.health, message.health_revision) == one
 
 
 def record_id(record: bytes) -> str:
@@ -104,9 +134,16 @@ class Glance(NamedTuple):
     name: str
     status: int
     health: int
+    reported_health: int
     labels: dict[str, str]
     feature: str
     revision: int
+    health_revision: int
+
+    @property
+    def born(self) -> int:
+        """The revision from which on the entity was as this form says."""
+        return max(self.revision, self.health_revision)
 
 
 def glance(record: bytes) -> Glance:
@@ -118,10 +155,12 @@ def glance(record: bytes) -> Glance:
         message.name,
         message.status,
         message.health,
+        message.reported_health,
         dict(message.labels) if message.labels else {},
         # Looking a key up would add it.
         fields["feature"].string_value if "feature" in fields else "",
         message.revision,
+        message.health_revision,
     )
 
 
@@ -137,6 +176,8 @@ def encode_relationship(relationship: Relationship) -> bytes:
     message.version_constraint = relationship.version_constraint
     message.revision = relationship.revision
     message.create_revision = relationship.create_revision
+    message.health_coupling = relationship.health_coupling  # type: ignore[assignment]
+    message.any_of = relationship.any_of
     if relationship.metadata:
         message.metadata.ParseFromString(relationship.metadata)
     _stamp(message, relationship.created_at, relationship.updated_at)
@@ -159,6 +200,8 @@ def decode_relationship(record: bytes) -> Relationship:
         updated_at=_micros(message.updated_at),
         revision=message.revision,
         create_revision=message.create_revision,
+        health_coupling=message.health_coupling,
+        any_of=message.any_of,
     )
 
 

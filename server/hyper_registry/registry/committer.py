@@ -27,12 +27,15 @@ from hyper_registry.model.errors import (
     StoreUnavailable,
     TooManyStreams,
 )
+from hyper_registry.model.health import Turns, turns_of
 from hyper_registry.model.revision import Change, Commit, Head, Kind, Position, chain, sealed
 from hyper_registry.registry import codec
 from hyper_registry.registry.decide import Decider
+from hyper_registry.registry.derived import together
 from hyper_registry.registry.feed import Feed
 from hyper_registry.registry.mutations import WriteRequest
 from hyper_registry.registry.observing import CommitObserver, CommitReport, Unobserved
+from hyper_registry.registry.propagation import follow
 from hyper_registry.registry.view import Tally, View
 from hyper_registry.registry.wallclock import WallClock
 from hyper_registry.store.base import (
@@ -516,7 +519,7 @@ def _release(future: asyncio.Future[None]) -> None:
 
 def apply(view: View, commit: Commit) -> Tally:
     """Applies a commit that was decided elsewhere."""
-    tally = Tally()
+    tally, turns = Tally(), list[Turns]()
     for index, change in enumerate(commit.changes):
         match change.kind:
             case Kind.ENTITY:
@@ -526,6 +529,12 @@ def apply(view: View, commit: Commit) -> Tally:
             case Kind.COMPACTION:
                 assert change.after is not None
                 view.floor = int(change.after)
+            case Kind.HEALTH:
+                turns.append(turns_of(change))
+    follow(view, turns, commit.revision)
+    for turn in turns:
+        tally.healths.subtract(turn.before.tolist())
+        tally.healths.update(turn.after.tolist())
     return tally
 
 
@@ -559,6 +568,7 @@ def _stored(batch: _Round) -> Batch:
     for decider in batch.deciders:
         entities |= decider.entities
         relationships |= decider.relationships
+    derived = together([decider.derived for decider in batch.deciders], batch.base.revision)
     return Batch(
         commits=batch.commits,
         head=batch.head,
@@ -570,6 +580,9 @@ def _stored(batch: _Round) -> Batch:
             *batch.results.values(),
             *(_question(key) for key in batch.asked - batch.results.keys()),
         ],
+        healths=derived.written,
+        cleared_healths=derived.cleared,
+        restated=derived.restated,
     )
 
 

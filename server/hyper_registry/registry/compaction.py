@@ -13,6 +13,7 @@ import numba
 import numpy as np
 from sortedcontainers import SortedList
 
+from hyper_registry.registry import health_kernels
 from hyper_registry.registry.columns import Bytes, Ints
 from hyper_registry.registry.memcpy import memcpy
 from hyper_registry.registry.table import (
@@ -42,6 +43,7 @@ def warm_up() -> None:
     generation.graph.build(slots, np.zeros(2, dtype=np.int64), 2)
     generation.graph.find(generation.relationships.slots.array, 0, 1, 0)
     compacted(generation, 0)
+    health_kernels.warm_up()
 
 
 def compacted(old: Generation, floor: int) -> Generation:
@@ -60,6 +62,13 @@ def compacted(old: Generation, floor: int) -> Generation:
     new.labels = _move_postings(old.labels, rows)
     new.features = _move_postings(old.features, rows)
     new.unique = {key: moved[row] for key, row in old.unique.items()}
+    kept = np.flatnonzero(rows >= 0)
+    new.ranks.array[rows[kept]] = old.ranks.array[kept]
+    new.groups = {
+        (moved[source], name): number
+        for (source, name), number in old.groups.items()
+        if moved[source] >= 0
+    }
     return new
 
 
@@ -87,7 +96,8 @@ def _copy(old: Table, new: Table, floor: int) -> Ints:
     new_rows = new.rows.array[: new.rows.length]
     new_rows[:] = rows[row_kept]
     new_rows[:, LATEST] = slot_numbers[new_rows[:, LATEST]]
-    new.arena.length = int(_gather(target, old.arena.array, new.arena.array))
+    order = np.argsort(target[:, OFFSET], kind="stable")
+    new.arena.length = int(_gather(order, target, old.arena.array, new.arena.array))
     new.dead = int(np.count_nonzero(target[:, DIED] < ALIVE))
     return row_numbers
 
@@ -108,11 +118,14 @@ def _move_postings(postings: dict[_Key, array[int]], rows: Ints) -> dict[_Key, a
 
 
 @numba.njit(cache=True, nogil=True)
-def _gather(slots: Ints, old: Bytes, new: Bytes) -> int:
-    end = 0
-    for i in range(len(slots)):
+def _gather(order: Ints, slots: Ints, old: Bytes, new: Bytes) -> int:
+    """Copies the bytes of versions, those that share them once; `order` is that of their bytes."""
+    end, last, place = 0, -1, 0
+    for i in order:
         start, size = slots[i, OFFSET], slots[i, SIZE_CODES] >> 32
-        memcpy(new, end, old, start, size)
-        slots[i, OFFSET] = end
-        end += size
+        if start != last:
+            memcpy(new, end, old, start, size)
+            place, last = end, start
+            end += size
+        slots[i, OFFSET] = place
     return end

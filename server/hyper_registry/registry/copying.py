@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 from google.protobuf.message import DecodeError
 
@@ -22,7 +23,7 @@ from hyper_registry.store.base import (
     Snapshot,
     Store,
 )
-from hyper_registry.store.rules import LogCheck
+from hyper_registry.store.rules import LogCheck, completed_record
 
 _ROWS = 1024
 
@@ -55,6 +56,8 @@ async def _parts(snapshot: Snapshot, progress: Progress) -> AsyncIterator[Part]:
         relationship_rows = await asyncio.to_thread(_relationship_rows, relationships)
         yield Part(relationships=relationship_rows)
         progress(len(relationship_rows))
+    async for healths in snapshot.healths(_ROWS):
+        yield Part(healths=healths)
     if (floor := await snapshot.at_floor()) is not None:
         yield Part(commits=[floor])
     async for commits in snapshot.commits(snapshot.head.floor):
@@ -74,6 +77,10 @@ def _entity_rows(columns: EntityColumns) -> list[EntityRow]:
         index = ordinal & MAX_CREATE_INDEX
         if entity.id != id_ or ordinal_of(entity.create_revision, index) != ordinal:
             raise ValueError(f"the record of entity {id_!r} is of another one")
+        if not entity.health_revision:
+            # It was written by an older version of the registry.
+            entity = replace(entity, health_revision=entity.revision)
+            record = completed_record(record, entity.health, entity.revision)
         text, feature = codec.metadata(entity.metadata)
         rows.append(EntityRow(entity, index, feature, text, record))
     return rows

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from hyper_registry.model.entity import Entity
 from hyper_registry.model.errors import (
     CascadeTooLarge,
@@ -29,7 +31,9 @@ from hyper_registry.model.errors import (
 from hyper_registry.model.relationship import Relationship
 from hyper_registry.model.revision import MAX_CREATE_INDEX, Action, Change, Kind, ordinal_of
 from hyper_registry.model.rules import check_entity, check_relationship, new_id
-from hyper_registry.registry import codec
+from hyper_registry.registry import carrying, codec
+from hyper_registry.registry.columns import Ints
+from hyper_registry.registry.derived import Derived, health_rows
 from hyper_registry.registry.mutations import (
     ENTITY_PATHS,
     MAX_CASCADE,
@@ -41,6 +45,7 @@ from hyper_registry.registry.mutations import (
     Decision,
     DeleteEntity,
     DeleteRelationship,
+    DeriveHealth,
     Mutation,
     Outcome,
     Precondition,
@@ -51,11 +56,14 @@ from hyper_registry.registry.mutations import (
     UpdateRelationship,
     WriteRequest,
 )
-from hyper_registry.registry.table import Table
+from hyper_registry.registry.propagation import Settled, settle
+from hyper_registry.registry.table import HEALTH_MASK, Table, frame
 from hyper_registry.registry.view import Tally, View
-from hyper_registry.store.base import EntityRow, RelationshipRow
+from hyper_registry.store.base import EntityRow, HealthRow, RelationshipRow
 
 _CASCADE_STEP = 256
+# A change of health is sent as a whole, with the records before it if they are asked for.
+_TURN_BYTES = 256 << 10
 
 _OPERATIONS: dict[type[Mutation], str] = {
     CreateEntity: "create_entity",
@@ -86,6 +94,8 @@ class Decider:
         self.entities: dict[str, EntityRow | None] = {}
         self.relationships: dict[str, RelationshipRow | None] = {}
         self.tally = Tally()
+        self.derived = Derived()
+        self._wrong = np.zeros(0, dtype=np.int64)
         self._mark = view.mark()
 
     def steps(self, request: WriteRequest) -> Iterator[None]:
@@ -106,6 +116,7 @@ class Decider:
                         raise _numbered(error, number, mutation) from error
                     raise
                 yield
+            self._conclude((yield from settle(self.view, self.revision, self._wrong)))
         except BaseException:
             self.take_back()
             raise
@@ -164,10 +175,16 @@ class Decider:
             other = codec.decode_entity(taken).id
             if other != entity.id:
                 raise NameTaken(entity.type, entity.name, entity.version, other)
-        entity = entity.committed(entity.id or new_id(), self.revision, self.time, before)
+        entity = entity.committed(
+            entity.id or new_id(), self.revision, self.time, before,
+            self._has_failed_needs(before), self._origin(before),
+        )  # fmt: skip
         described = codec.metadata(entity.metadata)
+        carrying.check(entity)
         record = codec.encode_entity(entity)
         ordinal = self._ordinal(self.view.generation.entities, entity.id, before is None)
+        if before is not None and old is not None:
+            self._leave_behind(entity.id, old)
         self.view.put_entity(entity, record, before, len(self.changes))
         self._log(Kind.ENTITY, entity.id, ordinal, old, record, False)
         self.tally.entities.append((before, entity))
@@ -190,6 +207,8 @@ class Decider:
                 yield
         old = self._entity(entity.id)
         ordinal = self._ordinal(self.view.generation.entities, entity.id, False)
+        if old is not None:
+            self._leave_behind(entity.id, old)
         self.view.delete_entity(entity, self.revision)
         self.changes.append(Change(Kind.ENTITY, Action.DELETE, entity.id, ordinal, old, None))
         self.entities[entity.id] = None
@@ -209,6 +228,95 @@ class Decider:
         if expected_revision and entity.revision != expected_revision:
             raise RevisionMismatch(entity_id, expected_revision, entity.revision)
         return entity
+
+    # Health
+
+    def _has_failed_needs(self, before: Entity | None) -> bool:
+        """Whether something that an entity needs had failed before this request."""
+        if before is None:
+            return False
+        generation = self.view.generation
+        # 1 is the rank of what is reported unhealthy, and of nothing else.
+        return generation.ranks.cells[generation.entities.ids[before.id]] > 1
+
+    def _origin(self, before: Entity | None) -> Entity | None:
+        """An entity as it was before this request, if its life had begun, by what it was last."""
+        if before is None or before.revision != self.revision:
+            return before
+        table = self.view.generation.entities
+        slot, row = table.find(before.id, self.revision - 1), table.ids[before.id]
+        if slot < 0 or table.row_of(slot) != row:
+            return None
+        return codec.decode_entity(table.record(slot))
+
+    def _leave_behind(self, entity_id: str, image: bytes) -> None:
+        """Notes that an entity's version goes, if the store has more of it than its record."""
+        table = self.view.generation.entities
+        slot = table.living(entity_id)
+        if table.is_restated(slot):
+            ordinal, health = table.ordinal(table.row_of(slot)), table.codes(slot) & HEALTH_MASK
+            self.derived.cleared.append(HealthRow(ordinal, health, table.born(slot)))
+            self.derived.restated.append((image, table.written(slot)))
+
+    def _derive_health(self, _: DeriveHealth) -> None:
+        self._wrong = np.arange(self.view.generation.entities.rows.length)
+
+    def _conclude(self, settled: Settled) -> None:
+        """Takes over what follows from the request for the health of entities."""
+        turns = settled.turns
+        if len(turns):
+            self.changes += turns.packed(settled.sizes, _TURN_BYTES)
+            self._tally(turns.before, -1)
+            self._tally(turns.after, 1)
+            revisions = np.full(len(turns), self.revision)
+            self.derived.written += health_rows(turns.ordinals, turns.after, revisions)
+            gone = settled.restated
+            self.derived.cleared += health_rows(
+                turns.ordinals[gone], turns.before[gone], turns.since[gone]
+            )
+        if len(settled.written):
+            self._restate_written(settled.written.tolist())
+        if len(turns) or len(settled.written):
+            self.results = [*map(self._refreshed, self.results)]
+
+    def _tally(self, healths: Ints, step: int) -> None:
+        for health, count in enumerate(np.bincount(healths).tolist()):
+            self.tally.healths[health] += step * count
+
+    def _restate_written(self, rows: Iterable[int]) -> None:
+        """Corrects the health of what this request wrote before it was known what follows."""
+        table, ranks = self.view.generation.entities, self.view.generation.ranks.cells
+        last = {
+            change.id: number
+            for number, change in enumerate(self.changes)
+            if change.kind == Kind.ENTITY and change.after is not None
+        }
+        for row in rows:
+            slot = table.latest(row)
+            entity = codec.decode_entity(table.record(slot))
+            change = self.changes[last[entity.id]]
+            before = None if change.before is None else codec.decode_entity(change.before)
+            corrected = entity.committed(
+                entity.id, self.revision, self.time, before, ranks[row] > 1, self._origin(entity)
+            )
+            record = codec.encode_entity(corrected)
+            table.correct(slot, corrected.health, frame(codec.ENTITY_TAG, record))
+            self.changes[last[entity.id]] = change._replace(after=record)
+            self.tally.healths.update({corrected.health: 1})
+            self.tally.healths.subtract({entity.health: 1})
+            stored = self.entities[entity.id]
+            assert stored is not None
+            self.entities[entity.id] = stored._replace(entity=corrected, record=record)
+
+    def _refreshed(self, result: Result) -> Result:
+        """The result with the entity as it is in the end."""
+        if result.record is None or result.is_relationship:
+            return result
+        record = self._entity(codec.record_id(result.record))
+        # A later mutation may have changed it, or deleted it: that is its own result.
+        if record is None or not codec.differ_in_health(record, result.record):
+            return result
+        return result._replace(record=record)
 
     # Relationships
 
@@ -393,6 +501,7 @@ _APPLY: dict[type[Mutation], Callable[[Decider, Any], Iterator[None] | None]] = 
     UpdateRelationship: Decider._update_relationship,
     DeleteRelationship: Decider._delete_relationship,
     Compact: Decider._compact,
+    DeriveHealth: Decider._derive_health,
     Composed: Decider._composed,
 }
 

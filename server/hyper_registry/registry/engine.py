@@ -23,9 +23,10 @@ from hyper_registry.registry.compaction import compacted
 from hyper_registry.registry.feed import Feed
 from hyper_registry.registry.genesis import genesis
 from hyper_registry.registry.loader import load
-from hyper_registry.registry.mutations import Compact, Decision, WriteRequest
+from hyper_registry.registry.mutations import Compact, Decision, DeriveHealth, WriteRequest
 from hyper_registry.registry.observing import CommitObserver
 from hyper_registry.registry.pins import Pins
+from hyper_registry.registry.propagation import settle_from_nothing
 from hyper_registry.registry.view import View
 from hyper_registry.registry.wallclock import WallClock
 from hyper_registry.store.base import Store
@@ -104,6 +105,7 @@ class Engine:
         snapshot = await self.store.snapshot()
         try:
             head = await load(self.view, snapshot, self.feed.lineage)
+            wrong = await asyncio.to_thread(settle_from_nothing, self.view)
         finally:
             await snapshot.aclose()
         self.committer.start(head)
@@ -115,6 +117,16 @@ class Engine:
         ]
         if head.revision == 0:
             await self.committer.submit(genesis())
+        if len(wrong):
+            await self.committer.submit(
+                WriteRequest([DeriveHealth()], _revision, "DeriveHealth", "registry")
+            )
+
+    async def seal(self, seconds: float) -> None:
+        """Refuses further writes, and waits for those that were accepted, `seconds` at most."""
+        await self.committer.aclose()
+        if self._tasks:
+            await asyncio.wait(self._tasks[:1], timeout=seconds)
 
     async def aclose(self) -> None:
         """Answers what is queued, ends every follower and closes the store."""

@@ -94,6 +94,14 @@ class Compact:
     floor: int
 
 
+@dataclass(frozen=True, slots=True)
+class DeriveHealth:
+    """Derive the health of every entity that has not the one that follows from what there is.
+
+    There is none but in a store that was written by another version of the registry.
+    """
+
+
 class Composed(NamedTuple):
     """What comes of the exact state: `compose` looks at the view's tip, and answers mutations.
 
@@ -115,15 +123,25 @@ Mutation = (
     | UpdateRelationship
     | DeleteRelationship
     | Compact
+    | DeriveHealth
     | Composed
 )
 
 ENTITY_PATHS = frozenset(
-    {"name", "version", "metadata", "labels", "status", "health", "regions"},
+    {"name", "version", "metadata", "labels", "status", "reported_health", "regions"},
 )
 """The fields of an entity that may change; `metadata.KEY` and `labels.KEY` are paths too."""
 
-RELATIONSHIP_PATHS = frozenset({"weight", "metadata", "bidirectional", "version_constraint"})
+RELATIONSHIP_PATHS = frozenset(
+    {
+        "weight",
+        "metadata",
+        "bidirectional",
+        "version_constraint",
+        "health_coupling",
+        "any_of",
+    }
+)
 """The fields of a relationship that may change; `metadata.KEY` is a path too."""
 
 

@@ -27,6 +27,10 @@ SLOT_WIDTH = 6
 ORDINAL, LATEST, TYPE = range(3)
 ROW_WIDTH = 3
 
+HEALTH_BITS = 4
+HEALTH_MASK = (1 << HEALTH_BITS) - 1
+"""The lowest bits of an entity's codes are its effective health; those above, what is reported."""
+
 _LOW = (1 << 32) - 1
 
 
@@ -36,7 +40,8 @@ class Table:
     A slot has: `BORN`, `DIED`; `OFFSET` and (high half of `SIZE_CODES`) size of the framed record
     in the arena; the low half of `SIZE_CODES`, 32 bits of codes that filters look at; `LINKS`, the
     previous slot of the id (-1: none) and the row; `ENDS`, source and target rows of a
-    relationship. A row has its `ORDINAL`, its `LATEST` slot and the code of its `TYPE`.
+    relationship; of an entity 0, or what makes it restated. A row has its `ORDINAL`, its `LATEST`
+    slot and the code of its `TYPE`.
     """
 
     __slots__ = ("arena", "dead", "ids", "rows", "slots", "undo")
@@ -56,8 +61,10 @@ class Table:
     def living(self, resource_id: str) -> int:
         """The slot of this id at the tip, or -1."""
         row = self.ids.get(resource_id)
-        if row is None:
-            return -1
+        return -1 if row is None else self.living_of(row)
+
+    def living_of(self, row: int) -> int:
+        """The slot of this row's id at the tip, or -1."""
         slot = self.latest(row)
         return slot if slot >= 0 and self.slots.cells[slot * SLOT_WIDTH + DIED] == ALIVE else -1
 
@@ -99,17 +106,45 @@ class Table:
 
     def framed(self, slot: int) -> bytes:
         """The record as an element of a repeated field: tag, length, message."""
-        base = slot * SLOT_WIDTH
-        start = self.slots.cells[base + OFFSET]
-        size = self.slots.cells[base + SIZE_CODES] >> 32
-        return self.arena.bytes[start : start + size].tobytes()
+        cells, base = self.slots.cells, slot * SLOT_WIDTH
+        start, size_codes, ends = cells[base + OFFSET], cells[base + SIZE_CODES], cells[base + ENDS]
+        framed = self.arena.bytes[start : start + (size_codes >> 32)]
+        if ends >= 0:
+            return framed.tobytes()
+        restated, place = bytearray(framed), -ends & _LOW
+        restated[-ends >> 32] = size_codes & HEALTH_MASK
+        restated[place : place + 8] = cells[base].to_bytes(8, "little")
+        return bytes(restated)
 
     def record(self, slot: int) -> bytes:
         """The record as a message."""
         base = slot * SLOT_WIDTH
+        if self.slots.cells[base + ENDS] < 0:
+            framed = self.framed(slot)
+            return framed[frame_size(len(framed)) :]
+        return self.written(slot)
+
+    def written(self, slot: int) -> bytes:
+        """The record as it was written last: of what is restated since, not as it is."""
+        base = slot * SLOT_WIDTH
         start = self.slots.cells[base + OFFSET]
         size = self.slots.cells[base + SIZE_CODES] >> 32
         return self.arena.bytes[start + frame_size(size) : start + size].tobytes()
+
+    def is_restated(self, slot: int) -> bool:
+        """Whether this version has the bytes of another one, and a health of its own.
+
+        That is what a change of derived health makes. `-ENDS` says where in the bytes the health is
+        (high half), which is in the codes, and its revision (low half), which is `BORN`.
+        """
+        return self.slots.cells[slot * SLOT_WIDTH + ENDS] < 0
+
+    def has_same_bytes(self, slot: int, other: int) -> bool:
+        """Whether two versions differ in their derived health only; -1 is none."""
+        cells = self.slots.cells
+        return (
+            other >= 0 and cells[slot * SLOT_WIDTH + OFFSET] == cells[other * SLOT_WIDTH + OFFSET]
+        )
 
     def add_row(self, resource_id: str, ordinal: int, type_code: int) -> int:
         """Starts a life; its first version is still to be added."""
@@ -140,6 +175,14 @@ class Table:
         # Last, since a reader may follow it at once.
         self.rows.cells[row * ROW_WIDTH + LATEST] = slot
         return slot
+
+    def correct(self, slot: int, health: int, framed: bytes) -> None:
+        """Replaces the bytes of a version that nobody sees yet by as many, of another health."""
+        cells, base = self.slots.cells, slot * SLOT_WIDTH
+        start, size_codes = cells[base + OFFSET], cells[base + SIZE_CODES]
+        assert len(framed) == size_codes >> 32
+        self.arena.bytes[start : start + len(framed)] = framed
+        cells[base + SIZE_CODES] = size_codes & ~HEALTH_MASK | health
 
     def add_past(
         self, row: int, previous: int, born: int, died: int, codes: int, ends: int, framed: bytes
@@ -173,6 +216,15 @@ class Table:
         """Takes back `kill`."""
         self.slots.cells[slot * SLOT_WIDTH + DIED] = ALIVE
         self.dead -= 1
+
+    def withdraw_all(self, first: int, count: int) -> None:
+        """Takes back many versions that were added in place of others, which live again."""
+        slots = self.slots.array[first : first + count]
+        previous = slots[:, LINKS] >> 32
+        self.rows.array[slots[:, LINKS] & _LOW, LATEST] = previous
+        slots[:, BORN] = ALIVE
+        slots[:, DIED] = 0
+        self.slots.array[previous, DIED] = ALIVE
 
     def dead_by(self, revision: int) -> int:
         """How many versions nobody can see at this revision or later."""
@@ -258,6 +310,19 @@ def _headers(sizes: Ints) -> Ints:
     for bits in (7, 14, 21, 28):
         headers += sizes >> bits > 0
     return headers
+
+
+@numba.njit(cache=True, nogil=True)
+def copy_framed(slots: Ints, slot: int, arena: Bytes, out: Bytes, at: int) -> int:
+    """Puts the framed record of a version in `out` at `at`; answers where it ends."""
+    size_codes, ends = slots[slot, SIZE_CODES], slots[slot, ENDS]
+    memcpy(out, at, arena, slots[slot, OFFSET], size_codes >> 32)
+    if ends < 0:
+        out[at + (-ends >> 32)] = size_codes & HEALTH_MASK
+        place, born = at + (-ends & _LOW), slots[slot, BORN]
+        for i in range(8):
+            out[place + i] = born >> 8 * i & 0xFF
+    return int(at + (size_codes >> 32))
 
 
 @numba.njit(cache=True, nogil=True)

@@ -10,25 +10,37 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from sortedcontainers import SortedList
 
-from hyper_registry.model.entity import Entity
-from hyper_registry.model.errors import StoreFull
+from hyper_registry.model.entity import Entity, Health
+from hyper_registry.model.errors import LimitExceeded, StoreFull
 from hyper_registry.model.relationship import Relationship
 from hyper_registry.model.revision import ordinal_of
+from hyper_registry.registry import carrying, codec, health_kernels
 from hyper_registry.registry.adjacency import Adjacency
+from hyper_registry.registry.carrying import MAX_TYPES
 from hyper_registry.registry.codec import ENTITY_TAG, RELATIONSHIP_TAG, metadata
-from hyper_registry.registry.columns import Ints
-from hyper_registry.registry.table import Table, frame
+from hyper_registry.registry.columns import Bytes, IntColumns, Ints
+from hyper_registry.registry.table import (
+    ALIVE,
+    DIED,
+    ENDS,
+    HEALTH_BITS,
+    LATEST,
+    SIZE_CODES,
+    Table,
+    frame,
+)
 
 _ENTITY_ROWS, _ENTITY_SLOTS, _ENTITY_BYTES = 1 << 26, 1 << 27, 1 << 37
 _EDGE_ROWS, _EDGE_SLOTS, _EDGE_BYTES = 1 << 27, 1 << 28, 1 << 38
 _POOL = 1 << 30
-_MAX_CODES = 1 << 15
+_LOW = (1 << 32) - 1
 
 
 class Names:
@@ -45,8 +57,8 @@ class Names:
         code = self.codes.get(name)
         if code is None:
             code = len(self.names)
-            if code >= _MAX_CODES:
-                raise StoreFull(f"at most {_MAX_CODES} different types; nothing was written")
+            if code >= MAX_TYPES:
+                raise StoreFull(f"at most {MAX_TYPES} different types; nothing was written")
             self.names.append(name)
             self.codes[name] = code
         return code
@@ -70,9 +82,13 @@ class Counts:
 
 @dataclass(slots=True)
 class Tally:
-    """What a revision changes of the counts: entities before and after, relationships by type."""
+    """What a revision changes of the counts: entities before and after, relationships by type.
+
+    `healths` is how many more entities have a health than the others tell.
+    """
 
     entities: list[tuple[Entity | None, Entity | None]] = field(default_factory=list)
+    healths: Counter[int] = field(default_factory=Counter)
     relationships: list[tuple[str, int]] = field(default_factory=list)
 
 
@@ -83,7 +99,10 @@ class Generation:
     The indexes by name, label and feature answer candidates: every entity that has, had or was
     about to have the value. Whoever reads them looks at the record of the revision. `names` has
     `(name, row)`; `labels` is keyed by `(key, value)`, and by `(key, None)` for having the label at
-    all. `unique` is of the writer: the rows of the living by `identity`.
+    all. `unique` is of the writer: the rows of the living by `identity`. So are `ranks`, which says
+    of each row how it has failed at the tip (see `health_kernels`; 0: it has not), and `groups`,
+    the numbers of the groups of alternatives, by the source's row and the group's name; under the
+    name '' is how many there are.
     """
 
     entities: Table
@@ -93,6 +112,8 @@ class Generation:
     labels: dict[tuple[str, str | None], array[int]]
     features: dict[str, array[int]]
     unique: dict[str, int]
+    ranks: IntColumns
+    groups: dict[tuple[int, str], int]
 
     @classmethod
     def empty(cls) -> Generation:
@@ -105,7 +126,21 @@ class Generation:
             labels={},
             features={},
             unique={},
+            ranks=IntColumns(1, _ENTITY_ROWS),
+            groups={},
         )
+
+    def group(self, source: int, name: str) -> int:
+        """The number of a group of alternatives of a source, 0 for none. Raises LimitExceeded."""
+        if not name:
+            return 0
+        number = self.groups.get((source, name))
+        if number is None:
+            number = self.groups.get((source, ""), 0) + 1
+            if number > health_kernels.MAX_GROUPS:
+                raise LimitExceeded("any_of", "max_groups", health_kernels.MAX_GROUPS, number)
+            self.groups[source, name] = self.groups[source, ""] = number
+        return number
 
 
 def identity(type_: str, name: str, version: str) -> str:
@@ -113,18 +148,28 @@ def identity(type_: str, name: str, version: str) -> str:
     return f"{type_}\0{name}\0{version}"
 
 
-def entity_codes(type_code: int, status: int, health: int) -> int:
-    """The 32 bits of an entity's slot: type, status and health."""
-    return type_code << 16 | status << 8 | health
+def entity_codes(type_code: int, status: int, reported: int, health: int) -> int:
+    """The 32 bits of an entity's slot: type, status, reported and effective health."""
+    return type_code << 16 | status << 8 | reported << HEALTH_BITS | health
 
 
-def relationship_codes(type_code: int, bidirectional: bool) -> int:
-    """The 32 bits of a relationship's slot: type, and bit 0 for bidirectional."""
-    return type_code << 16 | bidirectional
+def relationship_codes(type_code: int, bidirectional: bool, coupling: int, group: int) -> int:
+    """The 32 bits of a relationship's slot: see `health_kernels`."""
+    return (
+        type_code << health_kernels.TYPE_SHIFT
+        | group << health_kernels.GROUP_SHIFT
+        | coupling << health_kernels.COUPLING_SHIFT
+        | bidirectional
+    )
 
 
 class View:
-    """The view. `tip` is the newest revision applied, `visible` the newest that may be read."""
+    """The view. `tip` is the newest revision applied, `visible` the newest that may be read.
+
+    `touched` are the rows that may have failed, or work again, for what was applied since health
+    was last derived; `health_types` says of each type of relationships whether it carries health at
+    the tip. It is replaced, never changed.
+    """
 
     def __init__(self) -> None:
         self.generation = Generation.empty()
@@ -134,6 +179,8 @@ class View:
         self.visible = 0
         self.floor = 0
         self.counts = Counts()
+        self.touched: set[int] = set()
+        self.health_types = carrying.types_by_default(self.relationship_types)
         self._undo: list[tuple[str, object, object]] = []
 
     # Reading
@@ -177,6 +224,12 @@ class View:
         table = self.generation.entities
         return table.record(table.latest(row))
 
+    def health_types_at(self, generation: Generation, revision: int) -> Bytes:
+        """Of each type of relationships whether it carries health at a revision."""
+        return carrying.types_at(
+            generation.entities, self.entity_types, self.relationship_types, revision
+        )
+
     # Writing: above `visible`, and it can be taken back
 
     def put_entity(self, entity: Entity, record: bytes, before: Entity | None, index: int) -> None:
@@ -194,20 +247,31 @@ class View:
         slot = table.add_slot(
             row,
             revision,
-            entity_codes(type_code, entity.status, entity.health),
+            entity_codes(type_code, entity.status, entity.reported_health, entity.health),
             0,
             frame(ENTITY_TAG, record),
         )
         self._undo.append(("withdraw", table, slot))
         generation.unique[key] = row
         self._undo.append(("release", key, None))
+        was_unhealthy = before is not None and before.reported_health == Health.UNHEALTHY
+        if was_unhealthy != (entity.reported_health == Health.UNHEALTHY):
+            self.touched.add(row)
         self._index(row, entity, before)
+        if entity.type == carrying.RELATIONSHIP_TYPE:
+            for name in {entity.name, entity.name if before is None else before.name}:
+                self._configure(name)
 
     def delete_entity(self, entity: Entity, revision: int) -> None:
         """Ends an entity. Its relationships have been ended before."""
         table = self.generation.entities
-        self._kill(table, table.ids[entity.id], revision)
+        row = table.ids[entity.id]
+        self._kill(table, row, revision)
+        if self.generation.ranks.cells[row]:
+            self.touched.add(row)
         self._release(identity(entity.type, entity.name, entity.version))
+        if entity.type == carrying.RELATIONSHIP_TYPE:
+            self._configure(entity.name)
 
     def put_relationship(
         self, relationship: Relationship, record: bytes, created: bool, index: int
@@ -216,17 +280,25 @@ class View:
         generation, revision = self.generation, relationship.revision
         table, ids = generation.relationships, generation.entities.ids
         type_code = self.relationship_types.code(relationship.type)
+        source, target = ids[relationship.source_id], ids[relationship.target_id]
+        codes = relationship_codes(
+            type_code,
+            relationship.bidirectional,
+            relationship.health_coupling,
+            generation.group(source, relationship.any_of),
+        )
         if created:
             ordinal = ordinal_of(revision, index)
             row = self._new_row(table, relationship.id, ordinal, type_code)
         else:
             row = table.ids[relationship.id]
+            self._touch(source, target, table.codes(table.latest(row)))
             self._kill(table, row, revision)
-        source, target = ids[relationship.source_id], ids[relationship.target_id]
+        self._touch(source, target, codes)
         slot = table.add_slot(
             row,
             revision,
-            relationship_codes(type_code, relationship.bidirectional),
+            codes,
             source << 32 | target,
             frame(RELATIONSHIP_TAG, record),
         )
@@ -236,7 +308,29 @@ class View:
     def delete_relationship(self, relationship_id: str, revision: int) -> None:
         """Ends a relationship."""
         table = self.generation.relationships
-        self._kill(table, table.ids[relationship_id], revision)
+        row = table.ids[relationship_id]
+        slot = table.latest(row)
+        self._touch(*table.ends(slot), table.codes(slot))
+        self._kill(table, row, revision)
+
+    def restate(self, rows: Ints, healths: Ints, revision: int, turns: Ints) -> None:
+        """Gives living entities another effective health; `turns` gets what that changes.
+
+        Those are the columns of Turns, and the sizes of the records. Raises StoreFull.
+        """
+        table = self.generation.entities
+        first, cells = table.slots.grow(len(rows)), table.rows.array
+        health_kernels.restate(
+            rows, healths, revision, first, cells, table.slots.array, table.arena.array, turns
+        )
+        table.dead += len(rows)
+        # Last, since a reader may follow it at once.
+        cells[rows, LATEST] = np.arange(first, first + len(rows))
+        self._undo.append(("withdraw all", table, (first, len(rows))))
+
+    def on_rollback(self, action: Callable[[], None]) -> None:
+        """Has something undone when what is applied now is taken back."""
+        self._undo.append(("call", action, None))
 
     def mark(self) -> int:
         """A point to which `rollback` can take the view back, until the next `publish`."""
@@ -250,6 +344,10 @@ class View:
             match action, subject, value:
                 case "withdraw", Table() as table, int() as slot:
                     table.withdraw(slot)
+                case "withdraw all", Table() as table, (int() as first, int() as count):
+                    table.withdraw_all(first, count)
+                case "call", undo, _ if callable(undo):
+                    undo()
                 case "revive", Table() as table, int() as slot:
                     table.revive(slot)
                 case "release", str() as key, _:
@@ -260,6 +358,7 @@ class View:
                     table.ids[key] = row
                 case "row", (Table() as table, str() as key), None:
                     del table.ids[key]
+        self.touched.clear()
         if mark == 0:
             self.tip = self.visible
 
@@ -277,8 +376,40 @@ class View:
                     counts.entities_by_type[entity.type] += step
                     counts.entities_by_status[entity.status] += step
                     counts.entities_by_health[entity.health] += step
+        for health, step in tally.healths.items():
+            counts.entities_by_health[health] += step
         for type_, step in tally.relationships:
             counts.relationships_by_type[type_] += step
+
+    def _configure(self, name: str) -> None:
+        """Follows what is said, at the tip, of a type of relationships."""
+        record = self.named(carrying.RELATIONSHIP_TYPE, name, "")
+        metadata = b"" if record is None else codec.decode_entity(record).metadata
+        code, carries = self.relationship_types.code(name), carrying.carries(name, metadata)
+        if bool(self.health_types[code]) == carries:
+            return
+        self.on_rollback(partial(setattr, self, "health_types", self.health_types))
+        self.health_types = self.health_types.copy()
+        self.health_types[code] = carries
+        self.touched.update(self._sources_by_type(code))
+
+    def _sources_by_type(self, code: int) -> list[int]:
+        """The sources of all living relationships that carry health if their type does."""
+        table = self.generation.relationships
+        slots = table.slots.array[: table.slots.length]
+        codes = slots[:, SIZE_CODES] & _LOW
+        # The rest of the codes is the group; one that goes both ways carries nothing.
+        alike = codes & ~(health_kernels.MAX_GROUPS << health_kernels.GROUP_SHIFT)
+        meant = (alike == code << health_kernels.TYPE_SHIFT) & (slots[:, DIED] == ALIVE)
+        sources: list[int] = (slots[meant, ENDS] >> 32).tolist()
+        return sources
+
+    def _touch(self, source: int, target: int, codes: int) -> None:
+        """Notes that a relationship comes or goes, if the source may fail or work for that."""
+        if health_kernels.carries.py_func(codes, self.health_types):
+            ranks = self.generation.ranks.cells
+            if ranks[source] or ranks[target] or health_kernels.group_of(codes):
+                self.touched.add(source)
 
     def _new_row(self, table: Table, resource_id: str, ordinal: int, type_code: int) -> int:
         self._undo.append(("row", (table, resource_id), table.ids.get(resource_id)))

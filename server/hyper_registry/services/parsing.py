@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -10,7 +11,7 @@ from google.protobuf.message import Message
 
 from hyper_registry.model.entity import DEFAULT_REGIONS, Entity, Health, Status
 from hyper_registry.model.errors import InvalidArgument, LimitExceeded, Violation
-from hyper_registry.model.relationship import Relationship
+from hyper_registry.model.relationship import HealthCoupling, Relationship
 from hyper_registry.model.rules import (
     ID_RULE,
     check_entity,
@@ -36,10 +37,13 @@ from hyper_registry.registry.mutations import (
 )
 from ose.registry.v1 import entity_pb2, mutation_pb2, relationship_pb2
 
-_OUTPUT_ONLY = frozenset({"created_at", "updated_at", "revision", "create_revision"})
+_OUTPUT_ONLY = frozenset(
+    {"created_at", "updated_at", "revision", "create_revision", "health_revision"}
+)
 _STATUSES: frozenset[int] = frozenset(Status)
 _HEALTHS: frozenset[int] = frozenset(Health)
-_KEPT_IF_UNSET = frozenset({"status", "health", "regions"})
+_COUPLINGS: frozenset[int] = frozenset(HealthCoupling)
+_KEPT_IF_UNSET = frozenset({"status", "reported_health", "regions"})
 _T = TypeVar("_T")
 
 
@@ -57,6 +61,9 @@ def entity(message: entity_pb2.Entity) -> Entity:
         raise InvalidArgument.of("status", f"a known EntityStatus, got {status}")
     if health and health not in _HEALTHS:
         raise InvalidArgument.of("health", f"a known HealthStatus, got {health}")
+    reported = message.reported_health
+    if reported and reported not in _HEALTHS:
+        raise InvalidArgument.of("reported_health", f"a known HealthStatus, got {reported}")
     return Entity(
         id=message.id,
         type=message.type,
@@ -65,7 +72,7 @@ def entity(message: entity_pb2.Entity) -> Entity:
         metadata=_metadata(message),
         labels=dict(message.labels) if message.labels else {},
         status=status or Status.ACTIVE,
-        health=health or Health.HEALTHY,
+        reported_health=reported or health or Health.HEALTHY,
         regions=tuple(message.regions) if message.regions else DEFAULT_REGIONS,
     )
 
@@ -80,6 +87,9 @@ def new_entity(message: entity_pb2.Entity) -> Entity:
 
 def relationship(message: relationship_pb2.Relationship) -> Relationship:
     """The relationship of a message, with defaults; not yet checked as a whole."""
+    coupling = message.health_coupling
+    if coupling not in _COUPLINGS:
+        raise InvalidArgument.of("health_coupling", f"a known HealthCoupling, got {coupling}")
     return Relationship(
         id=message.id,
         source_id=message.source_id,
@@ -89,6 +99,8 @@ def relationship(message: relationship_pb2.Relationship) -> Relationship:
         metadata=_metadata(message),
         bidirectional=message.bidirectional,
         version_constraint=message.version_constraint,
+        health_coupling=message.health_coupling,
+        any_of=message.any_of,
     )
 
 
@@ -103,8 +115,10 @@ def new_relationship(message: relationship_pb2.Relationship) -> Relationship:
 def put_entity(message: entity_pb2.Entity) -> PutEntity:
     """An entity to create or replace; what it leaves out of its state is kept."""
     keeps = _KEPT_IF_UNSET
-    if message.status or message.health or message.regions:
+    if message.status or message.health or message.reported_health or message.regions:
         keeps = frozenset(field for field in keeps if not getattr(message, field))
+        if message.health:
+            keeps -= {"reported_health"}
     return PutEntity(new_entity(message), keeps)
 
 
@@ -113,8 +127,13 @@ def update_entity(
 ) -> UpdateEntity:
     """A change of an entity."""
     resource_id("entity.id", message.id)
-    paths = _paths(message, mask, ENTITY_PATHS, ("metadata", "labels"))
+    paths = _paths(message, mask, ENTITY_PATHS | {"health"}, ("metadata", "labels"))
     value = nested("entity", entity, message)
+    if "health" in paths:
+        if mask is not None and mask.paths and "reported_health" not in paths:
+            # Named alone it is what is meant, whatever was read before.
+            value = replace(value, reported_health=message.health or Health.HEALTHY)
+        paths = tuple({"reported_health" if path == "health" else path: 0 for path in paths})
     _check_named("entity", check_entity(value), paths)
     return UpdateEntity(value, paths, expected(expected_revision))
 

@@ -36,6 +36,7 @@ from hyper_registry.model.errors import RevisionCompacted, StoreUnavailable
 from hyper_registry.model.revision import Action, Change, Commit, Head
 from hyper_registry.store.base import (
     EntityColumns,
+    HealthRow,
     RelationshipColumns,
     ResultKey,
     Snapshot,
@@ -45,7 +46,7 @@ from hyper_registry.store.base import (
 MAGIC = b"\x89OSE-REGISTRY\r\n\x1a\n"
 """Begins every backup; what copies text, or stops at a control character, damages it visibly."""
 
-VERSION = 1
+VERSION = 2
 """The format that is written, and the newest that can be read."""
 
 PIECE_BYTES = 1 << 20
@@ -75,6 +76,7 @@ class Kind(IntEnum):
     COMMITS = 4
     RESULTS = 5
     END = 6
+    HEALTHS = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,7 @@ async def _blocks(snapshot: Snapshot) -> AsyncGenerator[bytes, None]:
     sections: list[tuple[AsyncIterator[Any], Callable[[Any], Sequence[bytes]]]] = [
         (snapshot.entities(_ROWS), packer.entities),
         (snapshot.relationships(_ROWS), packer.relationships),
+        (snapshot.healths(_ROWS), packer.healths),
         (snapshot.commits(head.floor), packer.commits),
         (snapshot.results(_ROWS), packer.results),
     ]
@@ -177,6 +180,9 @@ class _Packer:
     def relationships(self, columns: RelationshipColumns) -> Sequence[bytes]:
         self._counts["relationships"] += len(columns.ids)
         return [self._block(Kind.RELATIONSHIPS, _by_name(columns))]
+
+    def healths(self, rows: Sequence[HealthRow]) -> Sequence[bytes]:
+        return [self._block(Kind.HEALTHS, [*map(list, rows)])]
 
     def commits(self, commits: Sequence[Commit]) -> Sequence[bytes]:
         self._counts["revisions"] += len(commits)
@@ -254,6 +260,13 @@ class BackupSnapshot(Snapshot):
         """See Snapshot."""
         async for columns in self._columns(Kind.RELATIONSHIPS, RelationshipColumns, chunk):
             yield columns
+
+    async def healths(self, chunk: int = 16_384) -> AsyncIterator[Sequence[HealthRow]]:
+        """See Snapshot."""
+        for place in self._places[Kind.HEALTHS]:
+            rows = await asyncio.to_thread(self._all, place, HealthRow)
+            for start in range(0, len(rows), chunk):
+                yield rows[start : start + chunk]
 
     async def commits(self, after: int) -> AsyncIterator[Sequence[Commit]]:
         """See Snapshot."""

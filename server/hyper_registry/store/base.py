@@ -65,6 +65,18 @@ class RelationshipRow(NamedTuple):
     record: bytes
 
 
+class HealthRow(NamedTuple):
+    """The effective health of an entity, where it is not what its record says.
+
+    It was derived at `revision`, after the record was written. The entity is known by its ordinal,
+    as in `Change.ordinal`.
+    """
+
+    ordinal: int
+    health: int
+    revision: int
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """What one transaction writes.
@@ -74,6 +86,11 @@ class Batch:
     they changed, each id at most once over rows and deletions; an id that is deleted and created
     again is a row with its new `create_revision`. Unique keys may be passed on from row to row
     within a batch. `results` have distinct keys.
+
+    `healths` are new; `cleared_healths` are as they were: those that are no more, and those that
+    are another one now. `restated` tells what the log does not, of entities that are changed or
+    deleted: the image before that it has, and the record that was written before, where those
+    differ.
     """
 
     commits: Sequence[Commit]
@@ -83,6 +100,9 @@ class Batch:
     relationships: Sequence[RelationshipRow] = ()
     deleted_relationships: Sequence[str] = ()
     results: Sequence[StoredResult] = ()
+    healths: Sequence[HealthRow] = ()
+    cleared_healths: Sequence[HealthRow] = ()
+    restated: Sequence[tuple[bytes, bytes]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +117,7 @@ class Part:
     relationships: Sequence[RelationshipRow] = ()
     commits: Sequence[Commit] = ()
     results: Sequence[StoredResult] = ()
+    healths: Sequence[HealthRow] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +239,10 @@ class Snapshot(ABC):
     @abstractmethod
     def relationships(self, chunk: int = 16_384) -> AsyncIterator[RelationshipColumns]:
         """All relationships, in order of creation, in parts of at most `chunk`."""
+
+    @abstractmethod
+    def healths(self, chunk: int = 16_384) -> AsyncIterator[Sequence[HealthRow]]:
+        """What the entities' records do not tell of their health, by ordinal, in such parts."""
 
     @abstractmethod
     def commits(self, after: int) -> AsyncIterator[Sequence[Commit]]:

@@ -14,9 +14,17 @@ from typing import Any, NamedTuple, get_type_hints
 from zlib import crc32
 
 import numpy as np
+import numpy.typing as npt
 
-from hyper_registry.model.revision import Change, Commit, Kind
-from hyper_registry.store.base import EntityColumns, EntityRow, RelationshipColumns, RelationshipRow
+from hyper_registry.model.revision import Change, Kind
+from hyper_registry.store.base import (
+    Batch,
+    EntityColumns,
+    EntityRow,
+    HealthRow,
+    RelationshipColumns,
+    RelationshipRow,
+)
 
 # No text of a row has it.
 _SEPARATOR = "\x1f"
@@ -27,27 +35,42 @@ _FACTORS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FE
 
 
 class Sums(NamedTuple):
-    """The sums of the CRC-32s of the records of all entities, and of all relationships."""
+    """The sums of the CRC-32s of the records of all entities, and of all relationships.
+
+    And the sum of the checksums of all rows of derived health.
+    """
 
     entities: int = 0
     relationships: int = 0
+    healths: int = 0
 
-    def after(self, commits: Iterable[Commit]) -> Sums:
-        """The sums when these commits have been written."""
+    def after(self, batch: Batch) -> Sums:
+        """The sums when a batch has been written."""
         sums = {Kind.ENTITY: self.entities, Kind.RELATIONSHIP: self.relationships}
-        for commit in commits:
+        for commit in batch.commits:
             for change in commit.changes:
                 if change.kind in sums:
                     sums[change.kind] += crc32(change.after or b"") - crc32(change.before or b"")
-        return Sums(sums[Kind.ENTITY], sums[Kind.RELATIONSHIP])
+        # What went was the record in the row.
+        entities = sums[Kind.ENTITY] + sum(
+            crc32(image) - crc32(record) for image, record in batch.restated
+        )
+        healths = self.healths + int(
+            of_healths(batch.healths).sum() - of_healths(batch.cleared_healths).sum()
+        )
+        return Sums(entities, sums[Kind.RELATIONSHIP], healths)
 
     def with_rows(
-        self, entities: Iterable[EntityRow], relationships: Iterable[RelationshipRow]
+        self,
+        entities: Iterable[EntityRow],
+        relationships: Iterable[RelationshipRow],
+        healths: Sequence[HealthRow],
     ) -> Sums:
         """The sums when these rows have been added."""
         return Sums(
             self.entities + sum(crc32(row.record) for row in entities),
             self.relationships + sum(crc32(row.record) for row in relationships),
+            self.healths + int(of_healths(healths).sum()),
         )
 
 
@@ -79,6 +102,16 @@ def of_change(revision: int, index: int, change: Change) -> int:
             errors="surrogatepass"
         )
     )
+
+
+def of_healths(rows: Sequence[Sequence[int]]) -> npt.NDArray[np.int64]:
+    """The checksums of rows of derived health: tens of thousands may come at once."""
+    numbers = np.array(rows, dtype=np.uint64).reshape(len(rows), 3)
+    mixed = (numbers * np.array(_FACTORS[:3], dtype=np.uint64)).sum(axis=1, dtype=np.uint64)
+    checksums: npt.NDArray[np.int64] = ((mixed >> np.uint64(32) ^ mixed) & np.uint64(_MASK)).astype(
+        np.int64
+    )
+    return checksums
 
 
 class RowCheck:

@@ -16,6 +16,7 @@ from hyper_registry.store.base import (
     Batch,
     EntityColumns,
     EntityRow,
+    HealthRow,
     KnownResults,
     LoggedChange,
     LogLimits,
@@ -119,6 +120,7 @@ class MemoryDisk:
     log: list[Commit] = field(default_factory=list)
     trimmed: int = 0
     results: dict[ResultKey, StoredResult] = field(default_factory=dict)
+    healths: dict[int, HealthRow] = field(default_factory=dict)
     held: bool = False
 
     @property
@@ -139,6 +141,9 @@ class MemoryDisk:
         self.relationships.write(batch.relationships, batch.deleted_relationships)
         self.log.extend(batch.commits)
         self.results |= {result.key: result for result in batch.results}
+        for row in batch.cleared_healths:
+            del self.healths[row.ordinal]
+        self.healths |= {row.ordinal: row for row in batch.healths}
         self.head = batch.head
 
     def add(self, part: Part) -> None:
@@ -147,6 +152,7 @@ class MemoryDisk:
         self.relationships.add(part.relationships)
         self.log.extend(part.commits)
         self.results |= {result.key: result for result in part.results}
+        self.healths |= {row.ordinal: row for row in part.healths}
 
     def after(self, position: Position) -> Sequence[Commit]:
         """The revisions after `position.revision`.
@@ -214,6 +220,7 @@ class MemoryStore(Store):
             disk = self._use()
             disk.entities, disk.relationships = filled.entities, filled.relationships
             disk.log, disk.results = filled.log, filled.results
+            disk.healths = filled.healths
             disk.head = replace(head, epoch=disk.head.epoch)
             return disk.head
 
@@ -334,6 +341,7 @@ class _MemorySnapshot(Snapshot):
         self._entities = list(disk.entities.rows.values())
         self._relationships = list(disk.relationships.rows.values())
         self._results = list(disk.results.values())
+        self._healths = list(disk.healths.values())
         self._disk = replace(disk, log=list(disk.log))
         self._closed = False
 
@@ -354,6 +362,11 @@ class _MemorySnapshot(Snapshot):
         )
         for rows in _chunks(self._relationships, chunk):
             yield RelationshipColumns(*zip(*map(_relationship_values, rows), strict=True))
+
+    async def healths(self, chunk: int = 16_384) -> AsyncIterator[Sequence[HealthRow]]:
+        self._check_open()
+        for rows in _chunks(sorted(self._healths), chunk):
+            yield rows
 
     async def commits(self, after: int) -> AsyncIterator[Sequence[Commit]]:
         self._check_open()

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
+from zlib import crc32
 
 from sqlalchemy import (
     Connection,
     Select,
+    bindparam,
     case,
     delete,
     func,
@@ -33,13 +35,17 @@ from hyper_registry.store.base import (
     ResultKey,
     StoredResult,
 )
-from hyper_registry.store.checksums import Damaged, Sums, of_change, of_values
-from hyper_registry.store.rules import fitting, image_bytes
+from hyper_registry.store.checksums import Damaged, Sums, of_change, of_row, of_values
+from hyper_registry.store.rules import completed_record, fitting, image_bytes
 
 _CHANGES_AT_ONCE = 4096
+_ROWS_AT_ONCE = 1024
+
+# The last version of the schema without derived health.
+_NO_HEALTHS = 3
 
 # What `upgrade_schema` can bring up to date, and what needs nothing.
-_KNOWN_SCHEMAS = (2, schema.SCHEMA_VERSION)
+_KNOWN_SCHEMAS = (2, 3, schema.SCHEMA_VERSION)
 
 head = schema.registry_head.c
 revisions = schema.log_revisions.c
@@ -67,6 +73,7 @@ _HEAD = select(
     head.changes,
     head.entities_sum,
     head.relationships_sum,
+    head.healths_sum,
     head.commit_id,
     head.checksum,
 )
@@ -102,8 +109,8 @@ class HeadRow:
     sums: Sums
     commit_id: str
 
-    def values(self) -> dict[str, Any]:
-        """The row's columns that change, by name."""
+    def values(self, left_out: frozenset[str] = frozenset()) -> dict[str, Any]:
+        """The row's columns that change, by name, but for those that are left out."""
         head = self.head
         values: dict[str, Any] = {
             "epoch": head.epoch,
@@ -114,8 +121,10 @@ class HeadRow:
             "changes": self.changes,
             "entities_sum": self.sums.entities,
             "relationships_sum": self.sums.relationships,
+            "healths_sum": self.sums.healths,
             "commit_id": self.commit_id,
         }
+        values = {name: value for name, value in values.items() if name not in left_out}
         return values | {"checksum": of_values(*values.values())}
 
 
@@ -158,10 +167,48 @@ def create_schema(connection: Connection, views: Mapping[str, str]) -> None:
 
 def upgrade_schema(connection: Connection, views: Mapping[str, str]) -> None:
     """Makes an older schema that `check_schema` knows the newest one."""
-    # Version 2 had fewer views, and was the same otherwise.
-    there = set(inspect(connection).get_view_names())
-    _create_views(connection, {name: views[name] for name in views if name not in there})
-    connection.execute(update(schema.registry_head).values(schema_version=schema.SCHEMA_VERSION))
+    # Version 2 had fewer views than 3; before 4 no health was derived.
+    for name in inspect(connection).get_view_names():
+        connection.exec_driver_sql(f"DROP VIEW {name}")
+    _create_views(connection, views)
+    before = read_head(connection, _NO_HEALTHS)
+    schema.entity_health.create(connection)
+    connection.exec_driver_sql(
+        f"ALTER TABLE {schema.registry_head.name}"
+        f" ADD COLUMN {head.healths_sum.name} BIGINT NOT NULL DEFAULT 0"
+    )
+    entities = before.sums.entities + sum(_complete_entities(connection))
+    after = replace(before, sums=before.sums._replace(entities=entities))
+    values = {"schema_version": schema.SCHEMA_VERSION, **after.values()}
+    connection.execute(update(schema.registry_head).values(values))
+
+
+def _complete_entities(connection: Connection) -> Iterator[int]:
+    """Adds what records did not have before schema 4; answers what that changes of their sum."""
+    row = schema.entities.c
+    texts = (row.id, row.type, row.name, row.version, row.feature, row.labels)
+    numbers = (row.status, row.health, row.revision, row.ordinal)
+    query = select(*texts, *numbers, row.record, row.checksum)
+    change = (
+        update(schema.entities)
+        .where(row.ordinal == bindparam("key"))
+        .values(record=bindparam("new_record"), checksum=bindparam("new_checksum"))
+    )
+    last = -1
+    while rows := connection.execute(
+        query.where(row.ordinal > last).order_by(row.ordinal).limit(_ROWS_AT_ONCE)
+    ).all():
+        changed: list[dict[str, Any]] = []
+        for found in rows:
+            old = found.record
+            if of_row(old, found[:6], found[6:10]) != found.checksum:
+                raise Damaged(f"the row of entity {found.id!r}")
+            new = completed_record(old, found.health, found.revision)
+            checksum = of_row(new, found[:6], found[6:10])
+            changed.append({"key": found.ordinal, "new_record": new, "new_checksum": checksum})
+            yield crc32(new) - crc32(old)
+        connection.execute(change, changed)
+        last = rows[-1].ordinal
 
 
 def _create_views(connection: Connection, views: Mapping[str, str]) -> None:
@@ -169,11 +216,16 @@ def _create_views(connection: Connection, views: Mapping[str, str]) -> None:
         connection.exec_driver_sql(f"CREATE VIEW {name} AS {selection}")
 
 
-def read_head(connection: Connection) -> HeadRow:
-    """The head. Raises Damaged."""
-    stored = connection.execute(_HEAD).one()
-    row = HeadRow(Head(*stored[:5]), stored[5], Sums(*stored[6:8]), stored[8])
-    if row.values()["checksum"] != stored[9]:
+def read_head(connection: Connection, version: int = schema.SCHEMA_VERSION) -> HeadRow:
+    """The head, in this version of the schema. Raises Damaged."""
+    query, left_out = _HEAD, frozenset[str]()
+    if version <= _NO_HEALTHS:
+        left_out = frozenset((head.healths_sum.name,))
+        kept = (column for column in _HEAD.selected_columns if column is not head.healths_sum)
+        query = select(*kept)
+    *values, commit_id, checksum = connection.execute(query).one()
+    row = HeadRow(Head(*values[:5]), values[5], Sums(*values[6:]), commit_id)
+    if row.values(left_out)["checksum"] != checksum:
         raise Damaged("the head of the log")
     return row
 

@@ -23,6 +23,15 @@ def regions_json(regions: tuple[str, ...]) -> str:
     return orjson.dumps(regions).decode()
 
 
+def completed_record(record: bytes, health: int, revision: int) -> bytes:
+    """An entity's record with the two fields that older versions of the registry did not write.
+
+    They have the highest numbers, so they come last, where a record has them that is written whole:
+    14, what was reported, and 15, since when that is the health, in eight bytes.
+    """
+    return record + bytes((14 << 3, health, 15 << 3 | 1)) + revision.to_bytes(8, "little")
+
+
 def check_batch(batch: Batch, head: Head) -> None:
     """Raises ValueError for a batch that would leave a gap in the log: a bug of the writer."""
     expected = head.revision

@@ -28,7 +28,7 @@ from hyper_registry.model.entity import Status
 from hyper_registry.model.relationship import FEATURE_TYPE
 from hyper_registry.model.revision import INDEX_BITS, MAX_CREATE_INDEX, Action, Kind
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 # Only INTEGER can be SQLite's rowid, and there it is 64 bits wide.
 _INT64 = BigInteger().with_variant(Integer, "sqlite")
@@ -105,6 +105,16 @@ relationships = Table(
     UniqueConstraint("source_id", "target_id", "type", name="relationships_ends"),
 )
 
+# Only of entities whose effective health was derived after their record was written.
+entity_health = Table(
+    "entity_health",
+    metadata,
+    _key("ordinal"),
+    _integer("health"),
+    _integer("revision"),
+    _integer("checksum"),
+)
+
 log_revisions = Table(
     "log_revisions",
     metadata,
@@ -166,6 +176,7 @@ registry_head = Table(
     _integer("changes"),
     _integer("entities_sum"),
     _integer("relationships_sum"),
+    _integer("healths_sum"),
     _text("commit_id"),
     _integer("checksum"),
 )

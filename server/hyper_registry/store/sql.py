@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from weakref import WeakSet
 
+import numpy as np
 from sqlalchemy import Connection, Engine, Select, select
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -31,6 +32,7 @@ from hyper_registry.store import queries, schema
 from hyper_registry.store.base import (
     Batch,
     EntityColumns,
+    HealthRow,
     LoggedChange,
     LogLimits,
     LogQuestion,
@@ -41,7 +43,7 @@ from hyper_registry.store.base import (
     StoredResult,
     Transaction,
 )
-from hyper_registry.store.checksums import Damaged, RowCheck, Sums
+from hyper_registry.store.checksums import Damaged, RowCheck, Sums, of_healths
 from hyper_registry.store.queries import HeadRow
 from hyper_registry.store.rules import LogCheck, check_batch, check_empty
 from hyper_registry.store.threads import Worker
@@ -83,6 +85,14 @@ _RELATIONSHIPS = select(
     _relationship.record,
     _relationship.checksum,
 ).order_by(_relationship.ordinal)
+
+
+_HEALTHS = select(
+    schema.entity_health.c.ordinal,
+    schema.entity_health.c.health,
+    schema.entity_health.c.revision,
+    schema.entity_health.c.checksum,
+).order_by(schema.entity_health.c.ordinal)
 
 
 class Filling(Protocol):
@@ -531,6 +541,16 @@ class SqlSnapshot(Snapshot):
         async for columns in self._columns(_RELATIONSHIPS, chunk, check):
             yield RelationshipColumns(*columns)
 
+    async def healths(self, chunk: int = 16_384) -> AsyncIterator[Sequence[HealthRow]]:
+        """See Snapshot."""
+        cursor, check = await self._worker.run(self._execute, _HEALTHS), self._sums.healths
+        while rows := await self._worker.run(self._fetch_healths, cursor, chunk):
+            check -= int(of_healths(rows).sum())
+            yield rows
+        if check:
+            with self._store.translated():
+                raise Damaged("the table of derived health (rows are missing or old)")
+
     async def commits(self, after: int) -> AsyncIterator[Sequence[Commit]]:
         """See Snapshot."""
         parts = self._reader(queries.all_commits(self._use(), after))
@@ -607,6 +627,18 @@ class SqlSnapshot(Snapshot):
                 check.take(columns)
                 columns.pop()
         return columns
+
+    def _fetch_healths(self, cursor: Any, chunk: int) -> list[HealthRow]:
+        with self._store.translated():
+            found = cursor.fetchmany(chunk)
+            try:
+                rows = [HealthRow(*row[:3]) for row in found]
+                wrong = np.flatnonzero(of_healths(rows) != np.array([row[3] for row in found]))
+            except (TypeError, ValueError, OverflowError):
+                raise Damaged("the table of derived health") from None
+            if len(wrong):
+                raise Damaged(f"the row of derived health {rows[wrong[0]].ordinal}")
+            return rows
 
     def _next(self, parts: Iterator[T]) -> T | None:
         with self._store.translated():

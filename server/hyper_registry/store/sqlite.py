@@ -79,7 +79,7 @@ class SqliteStore(SqlStore):
         try:
             with self.translated(), self.engine(writes=False).connect() as connection:
                 version = queries.check_schema(connection)
-                return queries.read_head(connection).head.revision if version else 0
+                return queries.read_head(connection, version).head.revision if version else 0
         finally:
             self.release()
 

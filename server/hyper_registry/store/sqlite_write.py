@@ -20,12 +20,13 @@ from hyper_registry.store import schema
 from hyper_registry.store.base import (
     Batch,
     EntityRow,
+    HealthRow,
     KnownResults,
     Part,
     RelationshipRow,
     StoredResult,
 )
-from hyper_registry.store.checksums import of_change, of_row, of_values
+from hyper_registry.store.checksums import of_change, of_healths, of_row, of_values
 from hyper_registry.store.queries import HeadRow, new_commit_id, result_of
 from hyper_registry.store.rules import labels_json, regions_json
 
@@ -39,7 +40,7 @@ _FORGOTTEN = -(1 << 40)
 _HEAD = """
 UPDATE registry_head
 SET epoch = ?, revision = ?, floor = ?, committed_at = ?, hash = ?, changes = ?, entities_sum = ?,
-  relationships_sum = ?, commit_id = ?, checksum = ?
+  relationships_sum = ?, healths_sum = ?, commit_id = ?, checksum = ?
 WHERE revision = ? AND commit_id = ?
 """
 
@@ -55,7 +56,7 @@ def write(connection: sqlite3.Connection, known: HeadRow, batch: Batch, now: int
     written = HeadRow(
         batch.head,
         known.changes + sum(len(commit.changes) for commit in batch.commits),
-        known.sums.after(batch.commits),
+        known.sums.after(batch),
         new_commit_id(),
     )
     cursor.execute("BEGIN IMMEDIATE")
@@ -65,6 +66,7 @@ def write(connection: sqlite3.Connection, known: HeadRow, batch: Batch, now: int
     before = known.head.revision
     _write_entities(cursor, batch, before)
     _write_relationships(cursor, batch, before)
+    _write_healths(cursor, batch.healths, batch.cleared_healths)
     if batch.commits:
         _write_log(cursor, batch.commits, known.changes)
     return written
@@ -92,7 +94,8 @@ class Filling:
         _relationships.insert(self._cursor, relationships)
         _write_log(self._cursor, part.commits, self._changes)
         self._changes += sum(len(commit.changes) for commit in part.commits)
-        self._sums = self._sums.with_rows(part.entities, part.relationships)
+        _write_healths(self._cursor, part.healths, ())
+        self._sums = self._sums.with_rows(part.entities, part.relationships, part.healths)
         if part.results:
             _write_results(self._cursor, part.results, 0)
 
@@ -133,13 +136,13 @@ class _Table:
             changed += cursor.rowcount
         return changed
 
-    def delete(self, cursor: sqlite3.Cursor, ids: Sequence[str]) -> None:
-        """Deletes the rows with these ids."""
-        for start, stop in _pieces(len(ids)):
+    def delete(self, cursor: sqlite3.Cursor, keys: Sequence[Any], column: str = "id") -> None:
+        """Deletes the rows with these keys."""
+        for start, stop in _pieces(len(keys)):
             marks = ", ".join("?" * (stop - start))
             cursor.execute(
-                f"DELETE FROM {self._name} WHERE id IN ({marks})",
-                ids[start:stop],
+                f"DELETE FROM {self._name} WHERE {column} IN ({marks})",
+                keys[start:stop],
             )
 
 
@@ -170,6 +173,11 @@ _relationships = _Table(schema.relationships)
 _entity_updates = _Table(schema.entities, _update(schema.entities, ("type", "name", "version")))
 _relationship_updates = _Table(
     schema.relationships, _update(schema.relationships, ("source_id", "target_id", "type"))
+)
+_healths = _Table(
+    schema.entity_health,
+    " ON CONFLICT (ordinal) DO UPDATE SET health = excluded.health,"
+    " revision = excluded.revision, checksum = excluded.checksum",
 )
 _revisions = _Table(schema.log_revisions)
 _changes = _Table(schema.log_changes)
@@ -237,6 +245,20 @@ def _write_relationships(cursor: sqlite3.Cursor, batch: Batch, before: int) -> N
         if not _put(cursor, _relationships, _relationship_updates, created, changed):
             _relationships.delete(cursor, [row.relationship.id for row in batch.relationships])
             _relationships.insert(cursor, changed + created)
+
+
+def _write_healths(
+    cursor: sqlite3.Cursor, written: Sequence[HealthRow], cleared: Sequence[HealthRow]
+) -> None:
+    if written:
+        values: list[Any] = []
+        for row, checksum in zip(written, of_healths(written).tolist(), strict=True):
+            values += row
+            values.append(checksum)
+        _healths.insert(cursor, values)
+    kept = {row.ordinal for row in written}
+    if gone := [row.ordinal for row in cleared if row.ordinal not in kept]:
+        _healths.delete(cursor, gone, "ordinal")
 
 
 def _put(

@@ -30,7 +30,8 @@ CLIENT_GONE: Final = 499
 
 _JSON: Final = (b"content-type", b"application/json")
 _REVISION, _CREATED, _TOKEN = "revision", "create_revision", "next_page_token"
-_SMALL_BYTES, _REMEMBERED = 1024, 4096
+# Together a hundred megabytes at the very most, and twenty of what services are like.
+_SMALL_BYTES, _REMEMBERED = 1024, 1 << 14
 # What a page token stands for, or is refused together with.
 _NOT_WITH_TOKEN = frozenset(
     {"page_token", "pageToken", "offset", "at_revision", "atRevision", "at_time", "atTime"}

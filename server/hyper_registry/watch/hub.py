@@ -120,7 +120,7 @@ class WatchHub(Follower):
         self._limits = limits or Limits()
         self._seats = seats or Seats(self._limits.max_watches)
         self._sources = Sources.of(registry.feed, self.trailer, self._limits.cache_bytes)
-        self._router: Router[Group] = Router()
+        self._router: Router[Group] = Router(registry.view)
         self._groups: dict[Question, Group] = {}
         self._watches: dict[Watch, None] = {}
         self._numbers = 0

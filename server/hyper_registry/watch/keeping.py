@@ -11,11 +11,13 @@ from typing import Protocol
 import numpy as np
 
 from hyper_registry.model.errors import NotServing
+from hyper_registry.model.health import turns_of
 from hyper_registry.model.revision import Change, Kind, Position
 from hyper_registry.query.selection import Turns
 from hyper_registry.registry import codec
 from hyper_registry.registry.feed import Feed
 from hyper_registry.registry.pins import Pins
+from hyper_registry.registry.propagation import rows_of
 from hyper_registry.registry.table import TYPE
 from hyper_registry.registry.view import View
 from hyper_registry.watch.following import Follower
@@ -105,6 +107,9 @@ class Keeper(Follower):
         if change.after is not None:
             self._take(change.after)
 
+    def _turn(self, entity_id: str, health: int) -> None:
+        """An entity of one of the types has another effective health, by what it depends on."""
+
     async def _settle(self) -> None:
         """What is to be done when everything up to some revision was taken in."""
 
@@ -146,10 +151,21 @@ class Keeper(Follower):
                 type_ = codec.record_type(record)
                 if type_ in self.types:
                     self._see(type_, change)
+            elif change.kind is Kind.HEALTH:
+                self._see_turns(change)
             await turns()
         await self._settle()
         self._move(block.end)
         self._moved.set()
+
+    def _see_turns(self, change: Change) -> None:
+        turns, table = turns_of(change), self._view.generation.entities
+        rows = rows_of(table, turns.ordinals)
+        known = self._view.entity_types.codes
+        codes = [known[type_] for type_ in self.types if type_ in known]
+        for place in np.flatnonzero(np.isin(table.rows.array[rows, TYPE], codes)).tolist():
+            slot = table.latest(int(rows[place]))
+            self._turn(codec.record_id(table.written(slot)), int(turns.after[place]))
 
 
 def records_of_type(view: View, type_: str, revision: int) -> Iterator[bytes]:

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from hyper_registry.model.health import count_of, turns_of
 from hyper_registry.model.revision import Action, Change, Kind, Position
+from hyper_registry.registry.codec import record_id
 from hyper_registry.registry.feed import Feed, Part
+from hyper_registry.registry.propagation import rows_of
+from hyper_registry.registry.table import Table
+from hyper_registry.registry.view import View
 from hyper_registry.watch import wire
 from ose.registry.v1.entity_pb2 import Entity
 from ose.registry.v1.relationship_pb2 import Relationship
@@ -34,7 +39,8 @@ class Entry:
     """
 
     __slots__ = (
-        "_entities", "_event", "_form", "_relationships", "change", "index", "revision", "stamp",
+        "_entities", "_event", "_form", "_parts", "_relationships", "change", "index", "revision",
+        "stamp",
     )  # fmt: skip
 
     def __init__(self, change: Change, revision: int, index: int, stamp: bytes) -> None:
@@ -44,6 +50,7 @@ class Entry:
         self.stamp = stamp
         self._entities: Entities | None = None
         self._relationships: Relationships | None = None
+        self._parts: Sequence[Entry] | None = None
         # Nearly always one form is asked for, by all.
         self._form: tuple[int, bool] | None = None
         self._event = b""
@@ -77,6 +84,27 @@ class Entry:
                 None if after is None else Relationship.FromString(after),
             )
         return self._relationships
+
+    def parts(self, view: View) -> Sequence[Entry]:
+        """What a change of `Kind.HEALTH` does to each entity, as if those were changes of theirs.
+
+        The view must hold the revision, and the one before.
+        """
+        if self._parts is None:
+            table = view.generation.entities
+            turns = turns_of(self.change)
+            rows = rows_of(table, turns.ordinals).tolist()
+            self._parts = [
+                self._part(table, row, ordinal)
+                for row, ordinal in zip(rows, turns.ordinals.tolist(), strict=True)
+            ]
+        return self._parts
+
+    def _part(self, table: Table, row: int, ordinal: int) -> Entry:
+        after = table.record(table.at(row, self.revision))
+        before = table.record(table.at(row, self.revision - 1))
+        change = Change(Kind.ENTITY, Action.UPDATE, record_id(after), ordinal, before, after)
+        return Entry(change, self.revision, self.index, self.stamp)
 
     def event(self, type_: int, with_previous: bool) -> bytes:
         """The change as an event of this type; of a deletion, the resource is the one before."""
@@ -131,7 +159,9 @@ async def read_block(feed: Feed, after: Position) -> Block | None:
         rest = await feed.read(inside, 1, 1)
         if rest and rest[0][0].revision == commit.revision and rest[0][0].changes:
             end = inside
-    return Block(entries, end, 200 + 1000 * len(entries) + 2 * size)
+    # A change of health is taken apart when somebody looks at it.
+    count = sum(_count(entry.change) for entry in entries)
+    return Block(entries, end, 200 + 1000 * count + 2 * size)
 
 
 def _entries(part: Part) -> Iterator[Entry]:
@@ -139,6 +169,10 @@ def _entries(part: Part) -> Iterator[Entry]:
     stamp = wire.stamp(commit.revision, commit.time)
     for index, change in enumerate(commit.changes, first):
         yield Entry(change, commit.revision, index, stamp)
+
+
+def _count(change: Change) -> int:
+    return count_of(change) if change.kind == Kind.HEALTH else 1
 
 
 def _size(change: Change) -> int:

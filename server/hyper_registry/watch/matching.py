@@ -51,13 +51,19 @@ class Matcher:
         self._belongs = belongs
 
     def match(self, entry: Entry) -> bytes:
-        """The event of a change, framed; none if it does not match, two if it means two things."""
+        """The event of a change, framed; none if it does not match, several if it means several.
+
+        A change of health is one of many entities.
+        """
         kind = entry.change.kind
         if kind == Kind.ENTITY:
             entities = self.question.entities
             return b"" if entities is None else self._entity(entities, entry)
         if kind == Kind.RELATIONSHIP:
             return self._relationship(entry)
+        if kind == Kind.HEALTH and self.question.entities is not None:
+            wanted = self.question.entities
+            return b"".join(self._entity(wanted, part) for part in entry.parts(self._view))
         return b""
 
     def _entity(self, wanted: EntityFilter, entry: Entry) -> bytes:
@@ -95,7 +101,7 @@ class Matcher:
             if record is None:
                 continue  # deleted in this revision, and judged there
             message = Entity.FromString(record)
-            if message.revision == revision:
+            if revision in (message.revision, message.health_revision):
                 continue  # changed in this revision, and judged there
             before = wanted.matches_message(message, revision - 1, self._belongs)
             after = wanted.matches_message(message, revision, self._belongs)

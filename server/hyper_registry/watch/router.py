@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 from hyper_registry.model.relationship import FEATURE_TYPE
 from hyper_registry.model.revision import Kind
+from hyper_registry.registry.view import View
 from hyper_registry.watch.log import Entry
 from hyper_registry.watch.matching import Question
 
@@ -33,7 +34,8 @@ class Router(Generic[G]):
     A group that it answers may still not match; one that it does not answer cannot.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, view: View) -> None:
+        self._view = view
         self._index: dict[Key, dict[str, dict[G, None]]] = {key: {} for key in Key}
 
     def add(self, group: G, question: Question) -> None:
@@ -67,7 +69,11 @@ class Router(Generic[G]):
     def _values(self, entry: Entry) -> Iterator[tuple[Key, str]]:
         """The keys of a change, but for those that nobody asks for: they may cost a decoding."""
         index, kind = self._index, entry.change.kind
-        if kind == Kind.ENTITY:
+        if kind == Kind.HEALTH:
+            if any(index[key] for key in _OF_ENTITIES):
+                for part in entry.parts(self._view):
+                    yield from self._values(part)
+        elif kind == Kind.ENTITY:
             yield Key.ENTITY, ""
             yield Key.ENTITY_ID, entry.change.id
             if index[Key.ENTITY_TYPE]:
@@ -81,6 +87,7 @@ class Router(Generic[G]):
                 yield from _relationship_values(entry)
 
 
+_OF_ENTITIES = (Key.ENTITY, Key.ENTITY_ID, Key.ENTITY_TYPE)
 _OF_RELATIONSHIPS = (Key.SOURCE, Key.TARGET, Key.RELATIONSHIP_TYPE, Key.MEMBER)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 from hyper_registry.health.leases import Leases
 from hyper_registry.health.probes.prober import Prober
+from hyper_registry.model.entity import Health
 from hyper_registry.registry.engine import Engine
 from hyper_registry.registry.table import Table
 from hyper_registry.watch.hub import WatchStatistics
@@ -37,6 +38,12 @@ def observe(
         "Entities by type.",
         lambda: dict(counts.entities_by_type),
         "type",
+    )
+    add(
+        "registry_entities_by_health",
+        "Entities by effective health.",
+        lambda: {health.name.lower(): counts.entities_by_health[health] for health in Health},
+        "health",
     )
     _observe_log(metrics, engine)
     _observe_view(metrics, engine)

@@ -7,6 +7,7 @@ import logging
 import socket
 import sys
 import threading
+from contextlib import suppress
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -14,6 +15,8 @@ from starlette.types import ASGIApp
 from hyper_registry.web.protocol import Protocol
 
 _START_SECONDS = 10.0
+# How often the Date of the answers is set.
+_TICK_SECONDS = 1.0
 # Nothing that a client says over a WebSocket is listened to.
 _MAX_MESSAGE_BYTES = 64 << 10
 # What uvicorn says, as an error, of every WebSocket that was refused with a response of its own.
@@ -32,7 +35,7 @@ class HttpServer:
             uvicorn.Config(
                 application, log_config=None, access_log=False, lifespan="off", http=Protocol,
                 ws="websockets-sansio", ws_max_size=_MAX_MESSAGE_BYTES,
-                server_header=False, timeout_graceful_shutdown=2,
+                server_header=False, proxy_headers=False, timeout_graceful_shutdown=2,
             ),
             self._started,
         )  # fmt: skip
@@ -49,7 +52,7 @@ class HttpServer:
 
     async def aclose(self) -> None:
         """Lets requests in flight finish, for two seconds at most."""
-        self._server.should_exit = True
+        self._server.leave()
         if self._thread.is_alive():
             await asyncio.to_thread(self._thread.join)
         if self._socket is not None:
@@ -62,15 +65,41 @@ class HttpServer:
 
 
 class _Uvicorn(uvicorn.Server):
-    """Leaves the signals to the process, and says when it listens."""
+    """Leaves the signals to the process, says when it listens, and leaves when it is told to.
+
+    Uvicorn's own looks ten times a second whether it should, and waits a tenth of a second for
+    connections that there may be none of.
+    """
 
     def __init__(self, config: uvicorn.Config, started: threading.Event) -> None:
         super().__init__(config)
         self._listening = started
+        self._leaving = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def leave(self) -> None:
+        """Ends `serve`, from any thread."""
+        self.should_exit = True
+        if self._loop is not None:
+            with suppress(RuntimeError):  # its loop is closed: it has ended
+                self._loop.call_soon_threadsafe(self._leaving.set)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         self._listening.set()
+
+    async def main_loop(self) -> None:
+        while not await self.on_tick(0):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._leaving.wait(), _TICK_SECONDS)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self.server_state.connections:
+            await super().shutdown(sockets)
+            return
+        for server in self.servers:
+            server.close()
 
 
 def _is_news(record: logging.LogRecord) -> bool:

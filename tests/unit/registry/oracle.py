@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import ANY
 
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
@@ -23,8 +24,18 @@ from hyper_registry.registry import mutations as m
 Resource = dict[str, Any]
 Resources = dict[str, Resource]
 
-_ENTITY_FIELDS = ("name", "version", "metadata", "labels", "status", "health", "regions")
-_RELATIONSHIP_FIELDS = ("weight", "metadata", "bidirectional", "version_constraint")
+_ENTITY_FIELDS = ("name", "version", "metadata", "labels", "status", "reported_health", "regions")
+_RELATIONSHIP_FIELDS = (
+    "weight",
+    "metadata",
+    "bidirectional",
+    "version_constraint",
+    "health_coupling",
+    "any_of",
+)
+_DEGRADED, _UNHEALTHY = 2, 3
+_HEALTH_TYPES = ("depends_on", "requires")
+_HEALTH = {"health": ANY, "health_revision": ANY}
 
 
 @dataclass
@@ -41,6 +52,41 @@ class State:
             for key, value in self.relationships.items()
             if entity_id in (value["source_id"], value["target_id"])
         ]
+
+    def failed(self) -> set[str]:
+        """The ids of the entities that have failed: the least set that has all that it implies."""
+        failed = {id_ for id_, one in self.entities.items() if one["reported_health"] == _UNHEALTHY}
+        while True:
+            more = {id_ for id_ in self.entities if id_ not in failed and self._fails(id_, failed)}
+            if not more:
+                return failed
+            failed |= more
+
+    def carries_health(self, edge: Resource) -> bool:
+        """Whether a relationship carries health, as it says or as its type is configured."""
+        if edge["bidirectional"]:
+            return False
+        if edge["health_coupling"]:
+            return bool(edge["health_coupling"] == 1)
+        for one in self.entities.values():
+            about = (one["type"], one["name"], one["version"])
+            said = one["metadata"].get("health_coupling")
+            if said and about == ("relationship_type", edge["type"], ""):
+                return bool(said == "hard")
+        return edge["type"] in _HEALTH_TYPES
+
+    def _fails(self, entity_id: str, failed: set[str]) -> bool:
+        groups: dict[str, list[str]] = {}
+        for edge_id, edge in self.relationships.items():
+            if edge["source_id"] == entity_id and self.carries_health(edge):
+                # Each that is no alternative is a need of its own.
+                groups.setdefault(edge["any_of"] or f"only {edge_id}", []).append(edge["target_id"])
+        return any(failed.issuperset(targets) for targets in groups.values())
+
+    def health_of(self, entity_id: str, failed: set[str]) -> int:
+        """The effective health of an entity."""
+        reported: int = self.entities[entity_id]["reported_health"]
+        return _DEGRADED if entity_id in failed and reported != _UNHEALTHY else reported
 
 
 @dataclass
@@ -92,6 +138,7 @@ class Oracle:
                 trial.apply(number, mutation)
         except errors.RegistryError as error:
             return Expected(type(error))
+        trial.derive(self.now)
         if trial.changed and not request.dry_run:
             self.states.append(trial.state)
         expected = Expected(None, self.revision, trial.outcomes)
@@ -153,18 +200,43 @@ class _Trial:
                     self._create_relationship(number, wanted)
                 else:
                     self._same(found, wanted, ("source_id", "target_id", "type"))
-                    self._change(found, _merged(found, wanted, _RELATIONSHIP_FIELDS))
+                    self._change_relationship(found, wanted, _RELATIONSHIP_FIELDS)
             case m.UpdateRelationship(relationship, paths, expected):
                 found = self._expect(self.state.relationships, relationship.id, expected)
                 wanted = relationship_values(relationship)
                 self._same(found, wanted, ("source_id", "target_id", "type"))
-                self._change(found, _merged(found, wanted, paths))
+                self._change_relationship(found, wanted, paths)
             case m.DeleteRelationship(id=key, expected_revision=expected):
                 self._expect(self.state.relationships, key, expected)
                 del self.state.relationships[key]
                 self._done(m.Outcome.DELETED)
             case _:
                 raise NotImplementedError(mutation)
+
+    def derive(self, before: State) -> None:
+        """Derives the health of everything; `before` is the state before the request."""
+        failed = self.state.failed()
+        for id_, one in self.state.entities.items():
+            old = before.entities.get(id_)
+            health = self.state.health_of(id_, failed)
+            if old is not None and old["create_revision"] == one["create_revision"]:
+                same = old["health"] == health
+                one["health_revision"] = old["health_revision"] if same else self.revision
+            else:
+                one["health_revision"] = self.revision
+            one["health"] = health
+        self.outcomes = [
+            (outcome, self._in_the_end(value), taken) for outcome, value, taken in self.outcomes
+        ]
+
+    def _in_the_end(self, value: Resource | None) -> Resource | None:
+        """What a mutation answers: of what was changed later, the health is not said."""
+        if value is None or "health" not in value:
+            return value
+        final = self.state.entities.get(value["id"])
+        if final is not None and final | _HEALTH == value | _HEALTH:
+            return deepcopy(final)
+        return value | _HEALTH
 
     def _create_entity(self, number: int, wanted: Resource) -> None:
         if wanted["id"] in self.state.entities:
@@ -204,6 +276,12 @@ class _Trial:
                 wanted["source_id"], wanted["target_id"], wanted["type"], ""
             )
         self._create(number, wanted, self.state.relationships)
+
+    def _change_relationship(self, found: Resource, wanted: Resource, paths: Iterable[str]) -> None:
+        after = _merged(found, wanted, paths)
+        if after != found and after["bidirectional"] and is_one_way(after):
+            raise errors.InvalidArgument.of("bidirectional", "")
+        self._change(found, after)
 
     def _create(self, number: int, wanted: Resource, resources: Resources) -> None:
         key = wanted["id"] or self._new_id(number)
@@ -260,6 +338,8 @@ def entity_values(entity: Entity) -> Resource:
         "labels": dict(entity.labels),
         "status": int(entity.status),
         "health": int(entity.health),
+        "reported_health": int(entity.reported_health),
+        "health_revision": entity.health_revision,
         "regions": list(entity.regions),
         "revision": entity.revision,
         "create_revision": entity.create_revision,
@@ -277,9 +357,16 @@ def relationship_values(relationship: Relationship) -> Resource:
         "metadata": _metadata(relationship.metadata),
         "bidirectional": relationship.bidirectional,
         "version_constraint": relationship.version_constraint,
+        "health_coupling": int(relationship.health_coupling),
+        "any_of": relationship.any_of,
         "revision": relationship.revision,
         "create_revision": relationship.create_revision,
     }
+
+
+def is_one_way(edge: Resource) -> bool:
+    """Whether a relationship must be one way, since it carries health whatever is configured."""
+    return (edge["type"] in _HEALTH_TYPES, True, False)[edge["health_coupling"]]
 
 
 def _metadata(packed: bytes) -> dict[str, Any]:

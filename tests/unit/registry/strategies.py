@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import strategies as st
@@ -38,7 +39,7 @@ _entity_paths = st.lists(
             "labels.k",
             "labels.team",
             "status",
-            "health",
+            "reported_health",
             "regions",
         ]
     ),
@@ -46,7 +47,17 @@ _entity_paths = st.lists(
     max_size=3,
 ).map(tuple)
 _relationship_paths = st.lists(
-    st.sampled_from(["weight", "metadata", "metadata.x", "bidirectional", "version_constraint"]),
+    st.sampled_from(
+        [
+            "weight",
+            "metadata",
+            "metadata.x",
+            "bidirectional",
+            "version_constraint",
+            "health_coupling",
+            "any_of",
+        ]
+    ),
     unique=True,
     max_size=3,
 ).map(tuple)
@@ -62,7 +73,7 @@ def _entities(draw: Any, ids: st.SearchStrategy[str], types: list[str], names: l
         draw(_metadata),
         draw(_labels),
         draw(st.integers(1, 3)),
-        draw(st.integers(1, 2)),
+        draw(st.sampled_from([1, 1, 2, 3, 3, 4])),
         draw(st.sampled_from([("local",), ("eu", "us")])),
     )
 
@@ -71,16 +82,19 @@ def _entities(draw: Any, ids: st.SearchStrategy[str], types: list[str], names: l
 def _relationships(
     draw: Any, ids: st.SearchStrategy[str], ends: list[str], types: list[str]
 ) -> Relationship:
-    return Relationship(
+    made = Relationship(
         draw(ids),
         draw(st.sampled_from(ends)),
         draw(st.sampled_from(ends)),
         draw(st.sampled_from(types)),
         draw(st.sampled_from([1.0, 0.0, 2.5])),
         draw(_metadata),
-        draw(st.booleans()),
+        draw(st.sampled_from([False, False, True])),
         draw(st.sampled_from(["", ">=1"])),
+        health_coupling=draw(st.sampled_from([0, 0, 1, 2])),
+        any_of=draw(st.sampled_from(["", "", "x", "y"])),
     )
+    return replace(made, bidirectional=False) if made.carries_health else made
 
 
 _NAMES = ["n1", "n2", "n3"]
@@ -138,7 +152,7 @@ def _changes(draw: Any) -> _Late:
     )
 
 
-_keeps = st.frozensets(st.sampled_from(["status", "health", "regions"]))
+_keeps = st.frozensets(st.sampled_from(["status", "reported_health", "regions"]))
 _mutations: st.SearchStrategy[_Late] = st.one_of(
     _new_entities.map(m.CreateEntity).map(_plain),
     st.builds(m.PutEntity, _new_entities, _keeps).map(_plain),

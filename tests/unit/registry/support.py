@@ -9,12 +9,14 @@ from dataclasses import replace
 from itertools import pairwise, zip_longest
 from typing import Any
 
+import numpy as np
 import orjson
 from google.protobuf.struct_pb2 import Struct
 
 from hyper_registry.model.entity import Entity
+from hyper_registry.model.health import MAX_ENTITIES, turns_of
 from hyper_registry.model.relationship import Relationship
-from hyper_registry.model.revision import Action, Commit, Kind, Position, chain
+from hyper_registry.model.revision import Action, Change, Commit, Kind, Position, chain
 from hyper_registry.registry import codec
 from hyper_registry.registry.adjacency import Lists
 from hyper_registry.registry.compaction import compacted
@@ -26,6 +28,7 @@ from hyper_registry.registry.mutations import (
     Mutation,
     WriteRequest,
 )
+from hyper_registry.registry.propagation import rows_of
 from hyper_registry.registry.table import Table, frame
 from hyper_registry.registry.view import Generation
 from hyper_registry.store.base import ResultKey, Store
@@ -270,7 +273,8 @@ def rows_at(table: Table, revision: int, kind: str) -> list[tuple[int, str]]:
             codec.decode_entity(record) if kind == "entity" else codec.decode_relationship(record)
         )
         assert resource.create_revision == table.ordinal(row) >> 20
-        assert table.born(slot) == resource.revision
+        since = resource.health_revision if isinstance(resource, Entity) else 0
+        assert table.born(slot) == max(resource.revision, since)
         assert last < table.ordinal(row)
         last = table.ordinal(row)
         found.append((row, resource.id))
@@ -379,10 +383,14 @@ async def check_log(engine: Engine) -> None:
         assert (head.time, head.hash) == (commits[-1].time, commits[-1].hash)
     times = {commit.revision: commit.time for commit in commits}
     images: dict[tuple[Kind, str], tuple[bytes | None, int]] = {}
+    table = engine.view.generation.entities
     for commit in commits:
         assert commit.changes
         for index, change in enumerate(commit.changes):
             if change.kind == Kind.COMPACTION:
+                continue
+            if change.kind == Kind.HEALTH:
+                _follow_health(table, change, commit.revision, images)
                 continue
             here = (change.before, change.ordinal)
             image, ordinal = images.get((change.kind, change.id), here)
@@ -397,6 +405,25 @@ async def check_log(engine: Engine) -> None:
             if change.after is not None:
                 _check_image(change.kind, change.after, change.id, commit, times)
             images[change.kind, change.id] = (change.after, change.ordinal)
+
+
+def _follow_health(
+    table: Table, change: Change, revision: int, images: dict[tuple[Kind, str], Any]
+) -> None:
+    turns = turns_of(change)
+    assert 0 < len(turns) <= MAX_ENTITIES
+    rows = rows_of(table, turns.ordinals)
+    columns = (rows, turns.ordinals, turns.before, turns.since, turns.after)
+    for row, ordinal, before, since, after in zip(*map(np.ndarray.tolist, columns), strict=True):
+        assert before != after
+        record = table.record(table.at(row, revision - 1))
+        entity = codec.decode_entity(record)
+        assert (entity.health, entity.health_revision) == (before, since)
+        image, known = images.get((Kind.ENTITY, entity.id), (record, ordinal))
+        assert (image, known) == (record, ordinal)
+        turned = codec.with_health(record, after, revision)
+        assert turned == table.record(table.at(row, revision))
+        images[Kind.ENTITY, entity.id] = (turned, ordinal)
 
 
 def _check_image(kind: Kind, after: bytes, id_: str, commit: Commit, times: dict[int, int]) -> None:
@@ -425,9 +452,17 @@ async def check_store(engine: Engine, state: State) -> None:
             async for part in snapshot.relationships()
             for id_, record in zip(part.ids, part.records, strict=True)
         }
+        healths = {row.ordinal: row async for part in snapshot.healths() for row in part}
     finally:
         await snapshot.aclose()
     assert [*entities] == [*state.entities]
+    table = view.generation.entities
+    for id_, record in entities.items():
+        row = healths.pop(table.ordinal(table.ids[id_]), None)
+        if row is not None:
+            assert row.revision > codec.decode_entity(record).revision
+            entities[id_] = codec.with_health(record, row.health, row.revision)
+    assert not healths
     assert [*relationships] == [*state.relationships]
     assert all(record == view.entity(id_, tip) for id_, record in entities.items())
     assert all(record == view.relationship(id_, tip) for id_, record in relationships.items())

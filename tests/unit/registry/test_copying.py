@@ -114,6 +114,9 @@ class _Tampered(Snapshot):
         async for columns in self._snapshot.relationships(chunk):
             yield self._of(columns)
 
+    def healths(self, chunk: int = 0) -> Any:
+        return self._snapshot.healths(chunk)
+
     def commits(self, after: int) -> Any:
         return self._snapshot.commits(after)
 

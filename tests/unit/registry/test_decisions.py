@@ -280,7 +280,7 @@ async def test_a_full_arena_leaves_no_half_version(monkeypatch: pytest.MonkeyPat
 
 async def test_too_many_types(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is room for so many different types; one more is refused as the documented error."""
-    monkeypatch.setattr(views, "_MAX_CODES", 2)
+    monkeypatch.setattr(views, "MAX_TYPES", 2)
     async with running() as engine:
         await ready(engine, "a")
         error = await refused(engine, CreateEntity(entity("b", type_="third")))

@@ -30,6 +30,7 @@ from hyper_registry.services import parsing
 from ose.registry.v1 import mutation_pb2, registry_service_pb2
 from ose.registry.v1.entity_pb2 import Entity as EntityMessage
 from ose.registry.v1.mutation_pb2 import Mutation as MutationMessage
+from ose.registry.v1.relationship_pb2 import HealthCoupling
 from ose.registry.v1.relationship_pb2 import Relationship as RelationshipMessage
 from tests.unit.registry.support import metadata_value
 from tests.unit.services.messages import nested
@@ -65,7 +66,11 @@ def test_what_is_left_out_gets_its_default() -> None:
     assert parsing.new_entity(entity(id="")) == Entity("", "service", "n")
     assert parsing.new_relationship(relationship(id="")) == Relationship("", "a", "b", "uses")
     made = parsing.new_entity(entity())
-    assert (made.status, made.health, made.regions) == (Status.ACTIVE, Health.HEALTHY, ("local",))
+    assert (made.status, made.reported_health, made.regions) == (
+        Status.ACTIVE,
+        Health.HEALTHY,
+        ("local",),
+    )
     assert parsing.new_relationship(relationship(weight=0.0)).weight == 0.0
 
 
@@ -92,10 +97,47 @@ def test_everything_is_taken_over() -> None:
     assert edge == Relationship("r", "a", "b", "uses", 2.5, b"", True, ">=1")
 
 
+@pytest.mark.parametrize(
+    ("told", "mask", "expected"),
+    [
+        ({"health": 3}, None, 3),
+        ({"reported_health": 3}, None, 3),
+        ({"health": 2, "reported_health": 3}, None, 3),
+        ({"health": 2, "reported_health": 3}, ["*"], 3),
+        ({"health": 2, "reported_health": 3}, ["reported_health"], 3),
+        ({"health": 2, "reported_health": 3}, ["health", "reported_health"], 3),
+        ({"health": 2, "reported_health": 3}, ["health"], 2),
+        ({"reported_health": 3}, ["health"], 1),
+        ({"health": 3}, ["reportedHealth"], 3),
+    ],
+)
+def test_what_is_reported(told: dict[str, int], mask: list[str] | None, expected: int) -> None:
+    """What was read can be written back; `health` that a mask names alone is what is meant."""
+    asked = None if mask is None else FieldMask(paths=mask)
+    made = parsing.update_entity(entity(**told), asked, 0)
+    assert "reported_health" in made.paths
+    assert "health" not in made.paths
+    assert made.entity.reported_health == expected
+    assert parsing.new_entity(entity(health=2, reported_health=3)).reported_health == 3
+
+
+def test_what_carries_health_is_one_way() -> None:
+    """By its type or by what it says; a soft dependency may be bidirectional."""
+    both = relationship(bidirectional=True, type="depends_on")
+    assert refused(parsing.new_relationship, both) == ["bidirectional"]
+    both.health_coupling = HealthCoupling.HEALTH_COUPLING_SOFT
+    assert parsing.new_relationship(both).bidirectional
+    hard = relationship(bidirectional=True, type="uses", health_coupling=1)
+    assert refused(parsing.new_relationship, hard) == ["bidirectional"]
+    odd = relationship(health_coupling=7)
+    assert refused(parsing.new_relationship, odd) == ["health_coupling"]
+    assert refused(parsing.new_relationship, relationship(any_of="a\n")) == ["any_of"]
+
+
 @pytest.mark.parametrize("number", [-1, 9, 99, 2**31 - 1])
 def test_unknown_enum_numbers(number: int) -> None:
     """A number that no enum value has is refused, at creation and in changes."""
-    for field in ("status", "health"):
+    for field in ("status", "health", "reported_health"):
         message = entity(**{field: number})
         assert refused(parsing.new_entity, message) == [field]
         assert refused(parsing.update_entity, message, None, 0) == [f"entity.{field}"]
@@ -175,9 +217,10 @@ def test_a_put_keeps_what_it_leaves_out() -> None:
     def keeps(**values: Any) -> frozenset[str]:
         return parsing.put_entity(entity(**values)).keeps
 
-    assert keeps() == {"status", "health", "regions"}
-    assert keeps(status=1, regions=["eu"]) == {"health"}
+    assert keeps() == {"status", "reported_health", "regions"}
+    assert keeps(status=1, regions=["eu"]) == {"reported_health"}
     assert keeps(status=1, health=1, regions=["eu"]) == frozenset()
+    assert keeps(status=1, reported_health=1, regions=["eu"]) == frozenset()
 
 
 def update(message: EntityMessage, *paths: str) -> tuple[str, ...]:
@@ -283,7 +326,7 @@ def test_each_operation() -> None:
     value, edge = parsing.entity(entity()), parsing.relationship(relationship())
     assert made == [
         CreateEntity(value),
-        PutEntity(value, frozenset({"status", "health", "regions"})),
+        PutEntity(value, frozenset({"status", "reported_health", "regions"})),
         UpdateEntity(value, ("name",), 3),
         DeleteEntity("a", True, True, 0),
         CreateRelationship(edge),

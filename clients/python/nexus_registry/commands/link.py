@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from nexus_registry.arguments import entity_argument, json_values
+from nexus_registry.arguments import coupling_option, entity_argument, json_values
 from nexus_registry.program import command as make_command
 from nexus_registry.rendering.words import entity_name
 from nexus_registry.reports import show_written
@@ -20,6 +20,8 @@ from nexus_registry.session import Session, pass_session
     nexus-registry link my-plugin my-database
     nexus-registry link my-plugin tensorflow-svc --type requires --constraint ">=2.0.0,<3.0.0"
     nexus-registry link my-plugin ai-ml --type belongs_to --weight 0.9
+    nexus-registry link my-plugin my-cache --health-coupling soft
+    nexus-registry link my-plugin replica-1 --any-of replicas
     """,
 )
 @entity_argument("source")
@@ -41,6 +43,13 @@ from nexus_registry.session import Session, pass_session
     help="The versions of the target that serve, such as '>=2.0.0,<3.0.0'.",
 )
 @click.option("--bidirectional", is_flag=True, help="It can be walked both ways.")
+@coupling_option("Whether it carries health from TARGET to SOURCE. Default: as its type does.")
+@click.option(
+    "--any-of",
+    default="",
+    metavar="NAME",
+    help="SOURCE needs any one of the targets that it is linked to with this NAME.",
+)
 @click.option(
     "-m",
     "--metadata",
@@ -77,6 +86,8 @@ def command(
         "weight": values["weight"],
         "version_constraint": values["constraint"],
         "bidirectional": values["bidirectional"],
+        "health_coupling": values["health_coupling"],
+        "any_of": values["any_of"],
         "metadata": json_values("--metadata", values["metadata"]),
     }
     created = session.client.create_relationship(

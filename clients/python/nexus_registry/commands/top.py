@@ -10,6 +10,7 @@ import click
 
 from nexus_registry.program import command as make_command
 from nexus_registry.rendering.dashboard import Glance, glance_form, glance_lines
+from nexus_registry.rendering.words import versioned
 from nexus_registry.session import Session, pass_session
 from nexus_registry.settings import DURATION
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 _MOST: Final = 50
 _LINES: Final = 30
+# Each is a call: about as many as a screen has room for.
+_EXPLAINED: Final = 10
 _SHORTEST: Final = 0.1
 
 
@@ -47,9 +50,9 @@ def command(session: Session, interval: float, once: bool) -> None:
     """Show how a registry is doing, live.
 
     Revisions a second, watchers and how far they are behind, memory, what there is of each type,
-    what is not well, and what changed last. On a terminal the picture is drawn anew until Ctrl-C;
-    elsewhere looks follow each other, with --output json one line each. A registry that cannot be
-    reached is asked again.
+    what is not well and for what cause, and what changed last. On a terminal the picture is drawn
+    anew until Ctrl-C; elsewhere looks follow each other, with --output json one line each. A
+    registry that cannot be reached is asked again.
     """
     if interval < _SHORTEST:
         raise click.UsageError("--interval is 100ms at least")
@@ -74,7 +77,8 @@ def _looks(client: RegistryClient, interval: float) -> Iterator[Glance]:
             then, revision = before
             rate = (statistics.revision - revision) / (started - then)
         before = started, statistics.revision
-        yield Glance(statistics, rate, _ailing(client), _latest(client))
+        ailing = _ailing(client)
+        yield Glance(statistics, rate, ailing, _latest(client), _causes(client, ailing))
         time.sleep(max(0.0, started + interval - time.monotonic()))
 
 
@@ -84,6 +88,24 @@ def _ailing(client: RegistryClient) -> list[Entity]:
     found: list[Entity] = []
     for health in (HealthStatus.HEALTH_STATUS_UNHEALTHY, HealthStatus.HEALTH_STATUS_DEGRADED):
         found += client.list_entities(health=health, max_results=_MOST)
+    return found
+
+
+def _causes(client: RegistryClient, ailing: list[Entity]) -> dict[str, str]:
+    """The nearest cause, by name, and how many more there are, of some that are degraded."""
+    from ose.registry.client import HealthStatus, NotFound
+
+    degraded = HealthStatus.HEALTH_STATUS_DEGRADED
+    found: dict[str, str] = {}
+    for entity in [one for one in ailing if one.health == degraded][:_EXPLAINED]:
+        try:
+            answer = client.explain_health(entity.id, limit=1)
+        except NotFound:
+            continue
+        if answer.health_causes:
+            cause = next(n for n in answer.nodes if n.id == answer.health_causes[0].entity_id)
+            more = answer.total_causes - 1
+            found[entity.id] = versioned(cause) + (f" and {more:,} more" if more else "")
     return found
 
 

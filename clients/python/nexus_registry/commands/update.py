@@ -10,6 +10,7 @@ from nexus_registry.arguments import (
     HEALTHS,
     LIST,
     STATUSES,
+    coupling_option,
     entity_argument,
     flat,
     json_values,
@@ -30,11 +31,13 @@ Change = tuple[dict[str, Any], list[str]]
 """The new values, as JSON, and the mask that says which fields they are for."""
 
 _OF_ENTITIES: Final = ("name", "version", "status", "health", "feature", "label", "region")
-_OF_RELATIONSHIPS: Final = ("weight", "constraint", "bidirectional")
+_OF_RELATIONSHIPS: Final = ("weight", "constraint", "bidirectional", "health_coupling", "any_of")
 _KEYED: Final = ("labels.", "metadata.")
 _UNSETTABLE: Final = {
     "Entity": ("version", "labels", "metadata", "regions", "status", "health"),
-    "Relationship": ("weight", "metadata", "version_constraint", "bidirectional"),
+    "Relationship": (
+        *("weight", "metadata", "version_constraint", "bidirectional", "health_coupling", "any_of"),
+    ),
 }
 
 
@@ -73,6 +76,12 @@ _UNSETTABLE: Final = {
     "--bidirectional/--no-bidirectional",
     default=None,
     help="Of a relationship: whether it is walked both ways.",
+)
+@coupling_option("Of a relationship: whether it carries health.")
+@click.option(
+    "--any-of",
+    metavar="NAME",
+    help="Of a relationship: the need that it meets together with others of its source.",
 )
 @click.option(
     "--unset",
@@ -119,7 +128,7 @@ def command(
 def _refuse(values: dict[str, Any], names: tuple[str, ...], what: str) -> None:
     for name in names:
         if values[name] not in (None, ()):
-            raise click.UsageError(f"{what} has no --{name}")
+            raise click.UsageError(f"{what} has no --{name.replace('_', '-')}")
 
 
 def _update_entity(session: Session, text: str, change: Change, options: dict[str, Any]) -> None:
@@ -171,7 +180,8 @@ def _entity_change(values: dict[str, Any]) -> Change:
 
 def _relationship_change(values: dict[str, Any]) -> Change:
     values = values | {"version_constraint": values["constraint"]}
-    form, mask = _plain(values, ("weight", "version_constraint", "bidirectional"))
+    plain = ("weight", "version_constraint", "bidirectional", "health_coupling", "any_of")
+    form, mask = _plain(values, plain)
     metadata = json_values("--metadata", values["metadata"])
     _add_metadata(form, mask, metadata, values["metadata_file"])
     return _with_unset(form, mask, values["unset"], _UNSETTABLE["Relationship"])

@@ -23,7 +23,14 @@ if TYPE_CHECKING:
     from nexus_registry.session import Session
     from ose.registry.client import Graph, GraphOptions
 
-__all__ = ["show_graph_form", "show_tree", "summarize", "walk_options", "walk_options_of"]
+__all__ = [
+    "show_graph_form",
+    "show_tree",
+    "summarize",
+    "tree_style",
+    "walk_options",
+    "walk_options_of",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -79,9 +86,13 @@ def show_tree(
     session: Session, graph: Graph, way: Literal["out", "in", "both"], *, ids: bool = False
 ) -> None:
     """The answer as a tree."""
+    session.output.lines(tree_lines(graph, tree_style(way, ids=ids)))
+
+
+def tree_style(way: Literal["out", "in", "both"] = "out", *, ids: bool = False) -> TreeStyle:
+    """How trees are drawn where standard output goes."""
     encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower()
-    style = TreeStyle(way=way, ids=ids, ascii=not encoding.startswith("utf"))
-    session.output.lines(tree_lines(graph, style))
+    return TreeStyle(way=way, ids=ids, ascii=not encoding.startswith("utf"))
 
 
 def summarize(session: Session, graph: Graph) -> None:

@@ -1,15 +1,17 @@
 """The log as the audit log tells it: what a black box knows of it without watching or reading.
 
 The registry reads its audit log from the store, past the view, the feed and the watches that
-answers come from, so it is a truth that those can be held against.
+answers come from, so it is a truth that those can be held against. Of health that follows from
+that of others it only has counts: whose health that is, is worked out anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from typing import Any, cast
 
+from nexus_registry.conformance.healths import effective
 from nexus_registry.conformance.history import Action, Change, Kind, Log, Record, Revision
 from nexus_registry.conformance.stubs import Stubs
 from ose.registry.jsonform import from_dict, to_dict
@@ -24,6 +26,7 @@ from ose.registry.v1.relationship_pb2 import Relationship
 __all__ = ["AuditLog"]
 
 _INDEX_BITS = 20
+_RESOURCES = {Kind.ENTITY, Kind.RELATIONSHIP}
 _Form = dict[str, Any]
 
 
@@ -79,14 +82,18 @@ class AuditLog:
                 changes.append(replay.change(entry, index))
             following = self._entries[number + 1 : number + 2]
             if not following or following[0].revision != entry.revision:
+                changes += replay.derived(entry.revision, changes)
                 time = entry.time.ToMicroseconds()
                 yield Revision(entry.revision, time, entry.request_id, tuple(changes))
                 changes = []
 
     def _is_ours(self, entry: AuditEntry) -> bool:
-        is_entity = entry.kind == Kind.ENTITY.value
-        name = entry.resource_id if is_entity else entry.resource_name
-        return name.startswith(self._namespace)
+        match entry.kind:
+            case Kind.ENTITY.value:
+                return entry.resource_id.startswith(self._namespace)
+            case Kind.RELATIONSHIP.value:
+                return entry.resource_name.startswith(self._namespace)
+        return False
 
 
 class _Replay:
@@ -95,6 +102,21 @@ class _Replay:
     def __init__(self) -> None:
         self._records: dict[tuple[Kind, str], Record] = {}
         self._ordinals: dict[tuple[Kind, str], int] = {}
+
+    def derived(self, revision: int, changes: Sequence[Change]) -> Iterator[Change]:
+        """What follows for the health of others from what a revision changed itself."""
+        if not any(change.kind in _RESOURCES for change in changes):
+            return
+        written = {change.key for change in changes}
+        healths = effective(self._records.values())
+        for key in sorted(healths.keys() - written, key=self._ordinals.__getitem__):
+            before = cast(Entity, self._records[key])
+            if before.health != healths[key]:
+                after = deepcopy(before)
+                after.health, after.health_revision = healths[key], revision
+                self._records[key] = after
+                ordinal = self._ordinals[key]
+                yield Change(key[0], Action.UPDATE, key[1], ordinal, before, after, derived=True)
 
     def change(self, entry: AuditEntry, index: int) -> Change:
         """What an entry did; `index` is its number in its revision."""
@@ -130,6 +152,8 @@ def _updated(before: Record, kind: Kind, entry: AuditEntry) -> Record:
     after = _record(kind, form)
     after.revision = entry.revision
     after.updated_at.CopyFrom(entry.time)
+    if isinstance(after, Entity) and "health" in entry.changed_fields:
+        after.health_revision = entry.revision
     return after
 
 

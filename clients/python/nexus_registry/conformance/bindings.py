@@ -20,4 +20,4 @@ def rules_of(method: MethodDescriptor) -> list[http_pb2.HttpRule]:
 def only_reads(method: MethodDescriptor) -> bool:
     """Whether a method changes nothing, so that it may be called once more."""
     (rule, *_) = rules_of(method)
-    return bool(rule.get) or rule.post.endswith("/search")
+    return bool(rule.get) or rule.post.endswith(("/search", ":simulate"))

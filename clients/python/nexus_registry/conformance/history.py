@@ -188,6 +188,7 @@ class Change:
     ordinal: int
     before: Any
     after: Any
+    derived: bool = False
 
     @property
     def key(self) -> Key:
@@ -203,6 +204,11 @@ class Revision:
     time: int
     request_id: str
     changes: tuple[Change, ...]
+
+    @property
+    def told(self) -> list[Change]:
+        """What the request changed itself, less what followed for the health of others."""
+        return [change for change in self.changes if not change.derived]
 
     def find(self, record: Record) -> Change | None:
         """The change that made this very record."""
@@ -257,7 +263,8 @@ class Log:
 
     def has(self, record: Record) -> bool:
         """Whether the log made this very record."""
-        revision = self.revisions.get(record.revision)
+        since = record.health_revision if isinstance(record, Entity) else 0
+        revision = self.revisions.get(max(record.revision, since))
         return revision is not None and revision.find(record) is not None
 
     def state(self, revision: int) -> State:

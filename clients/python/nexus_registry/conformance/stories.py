@@ -44,6 +44,7 @@ from ose.registry.v1 import (
     entity_service_pb2,
     feature_service_pb2,
     graph_service_pb2,
+    health_service_pb2,
     lease_service_pb2,
     plugin_service_pb2,
     registry_service_pb2,
@@ -58,8 +59,8 @@ _SERVICES = {
     name: service
     for module in (
         admin_service_pb2, entity_service_pb2, feature_service_pb2, graph_service_pb2,
-        lease_service_pb2, plugin_service_pb2, registry_service_pb2, relationship_service_pb2,
-        search_service_pb2, watch_service_pb2,
+        health_service_pb2, lease_service_pb2, plugin_service_pb2, registry_service_pb2,
+        relationship_service_pb2, search_service_pb2, watch_service_pb2,
     )
     for name, service in module.DESCRIPTOR.services_by_name.items()
 }  # fmt: skip

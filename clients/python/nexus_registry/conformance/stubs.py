@@ -15,6 +15,7 @@ from ose.registry.v1.admin_service_pb2_grpc import AdminServiceStub
 from ose.registry.v1.entity_service_pb2_grpc import EntityServiceStub
 from ose.registry.v1.feature_service_pb2_grpc import FeatureServiceStub
 from ose.registry.v1.graph_service_pb2_grpc import GraphServiceStub
+from ose.registry.v1.health_service_pb2_grpc import HealthServiceStub
 from ose.registry.v1.lease_service_pb2_grpc import LeaseServiceStub
 from ose.registry.v1.plugin_service_pb2_grpc import PluginServiceStub
 from ose.registry.v1.registry_service_pb2_grpc import RegistryServiceStub
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ose.registry.v1.entity_service_pb2_grpc import EntityServiceAsyncStub
     from ose.registry.v1.feature_service_pb2_grpc import FeatureServiceAsyncStub
     from ose.registry.v1.graph_service_pb2_grpc import GraphServiceAsyncStub
+    from ose.registry.v1.health_service_pb2_grpc import HealthServiceAsyncStub
     from ose.registry.v1.lease_service_pb2_grpc import LeaseServiceAsyncStub
     from ose.registry.v1.plugin_service_pb2_grpc import PluginServiceAsyncStub
     from ose.registry.v1.registry_service_pb2_grpc import RegistryServiceAsyncStub
@@ -102,6 +104,11 @@ class Stubs:
     def features(self) -> FeatureServiceAsyncStub:
         """FeatureService."""
         return FeatureServiceStub(self.channel)
+
+    @cached_property
+    def explaining(self) -> HealthServiceAsyncStub:
+        """HealthService, which is not the standard one."""
+        return HealthServiceStub(self.channel)
 
     @cached_property
     def admin(self) -> AdminServiceAsyncStub:

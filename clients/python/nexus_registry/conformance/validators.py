@@ -109,7 +109,7 @@ def _import_objections(operation: Operation, log: Log) -> Iterator[str]:
     for acknowledged in operation.answer or ():
         changed = acknowledged.created + acknowledged.updated + acknowledged.deleted
         revision = log.revisions.get(acknowledged.revision)
-        if changed and revision is not None and len(revision.changes) != changed:
+        if changed and revision is not None and len(revision.told) != changed:
             yield f"{operation}: message {acknowledged.sequence} is not all of its revision"
 
 
@@ -126,7 +126,7 @@ def _write_objections(operation: Operation, log: Log) -> Iterator[str]:
         expected.update((Kind.RELATIONSHIP, gone) for gone in result.relationships)
     revision = log.revisions.get(operation.revision)
     if expected and revision is not None:
-        changed = Counter(change.key for change in revision.changes)
+        changed = Counter(change.key for change in revision.told)
         if changed != expected:
             yield f"{operation}: revision {revision.revision} has {changed}, not {expected}"
 
@@ -884,6 +884,7 @@ def _wants(request: WatchRequest, record: Entity | Relationship) -> bool:
     return (
         request.HasField("entities")
         and (not wanted.types or record.type in wanted.types)
+        and (not wanted.healths or record.health in wanted.healths)
         and all(_has_label(record, label) for label in wanted.labels)
     )
 

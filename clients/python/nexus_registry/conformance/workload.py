@@ -27,7 +27,7 @@ from nexus_registry.conformance.history import (
 from nexus_registry.conformance.stubs import Stubs
 from ose.registry.client._errors import from_rpc_error
 from ose.registry.v1.admin_service_pb2 import CompactRequest
-from ose.registry.v1.entity_pb2 import Entity, EntityFilter
+from ose.registry.v1.entity_pb2 import Entity, EntityFilter, HealthStatus
 from ose.registry.v1.entity_service_pb2 import (
     BatchGetEntitiesRequest,
     CreateEntityRequest,
@@ -43,7 +43,7 @@ from ose.registry.v1.graph_service_pb2 import (
 )
 from ose.registry.v1.mutation_pb2 import Mutation, Precondition
 from ose.registry.v1.registry_service_pb2 import ExportRequest, ImportRequest, WriteRequest
-from ose.registry.v1.relationship_pb2 import Relationship, RelationshipFilter
+from ose.registry.v1.relationship_pb2 import HealthCoupling, Relationship, RelationshipFilter
 from ose.registry.v1.relationship_service_pb2 import (
     CreateRelationshipRequest,
     DeleteRelationshipRequest,
@@ -59,6 +59,11 @@ FOREIGN_TOKEN = (
 )
 """A resume token of revision 1 of another registry."""
 
+_REPORTED = (
+    *2 * (HealthStatus.HEALTH_STATUS_HEALTHY,),
+    HealthStatus.HEALTH_STATUS_DEGRADED,
+    *2 * (HealthStatus.HEALTH_STATUS_UNHEALTHY,),
+)
 _CALL_SECONDS = 20.0
 
 Call = Callable[[Any], Awaitable[Any]]
@@ -68,7 +73,8 @@ class World:
     """What a workload works on: names, in a namespace of its own if there is other data.
 
     With a namespace, all its types but `depends_on` are its own, so that it can list, export and
-    watch what is its own; without one it takes the registry for its own.
+    watch what is its own, and each relationship says whether it carries health, whatever is
+    configured of types; without one it takes the registry for its own.
     """
 
     def __init__(self, namespace: str = "") -> None:
@@ -78,10 +84,25 @@ class World:
         self.listed_types = self.types if namespace else []
         self.listed_links = self.links[1:] if namespace else []
 
-    def everything(self, labels: Sequence[str] = ()) -> dict[str, Any]:
-        """The filters of a WatchRequest that follows all of it, or the entities with labels."""
-        if labels:
-            return {"entities": EntityFilter(types=self.listed_types, labels=labels)}
+    def link(self, source: str, target: str, type_: str) -> Relationship:
+        """A relationship; those of the last type do not carry health, the others do."""
+        link = Relationship(source_id=source, target_id=target, type=type_)
+        if self.listed_types:
+            is_soft = type_ == self.links[-1]
+            link.health_coupling = (
+                HealthCoupling.HEALTH_COUPLING_SOFT
+                if is_soft
+                else HealthCoupling.HEALTH_COUPLING_HARD
+            )
+        return link
+
+    def everything(
+        self, labels: Sequence[str] = (), healths: Sequence[HealthStatus.ValueType] = ()
+    ) -> dict[str, Any]:
+        """The filters of a WatchRequest that follows all of it, or the entities that are so."""
+        if labels or healths:
+            some = EntityFilter(types=self.listed_types, labels=labels, healths=healths)
+            return {"entities": some}
         if not self.listed_types:
             return {}
         return {
@@ -128,6 +149,8 @@ class Workload:
 
         Without `hops` no watcher leaves and resumes.
         """
+        # What reads whole answers needs something to be there.
+        await self._populate()
         clients: list[Coroutine[Any, Any, None]] = [
             *(self._write(number) for number in range(5)),
             self._import(),
@@ -135,8 +158,6 @@ class Workload:
             *(self._list(number) for number in range(2)),
             *(self._graph(number) for number in range(2)),
         ]
-        # What reads whole answers needs something to be there.
-        await self._populate()
         watching = [asyncio.create_task(one) for one in self._watchers(hops)]
         working = [asyncio.create_task(one) for one in clients]
         try:
@@ -188,7 +209,7 @@ class Workload:
             for number, id_ in enumerate(self.world.entities)
         ]
         mutations += [
-            Mutation(create_relationship=Relationship(source_id=a, target_id=b, type="depends_on"))
+            Mutation(create_relationship=self.world.link(a, b, "depends_on"))
             for a, b in itertools.pairwise(self.world.entities)
         ]
         request = WriteRequest(mutations=mutations)
@@ -245,18 +266,18 @@ class Workload:
             changed = Entity(id=id_, version=entity.version, labels=entity.labels)
             if random_.random() < 0.1:
                 changed = Entity(id=id_, regions=["local"])
+            elif random_.random() < 0.4:
+                changed = Entity(id=id_, reported_health=random_.choice(_REPORTED))
             request = UpdateEntityRequest(entity=changed, expected_revision=expected)
             return "UpdateEntity", entities.UpdateEntity, request
         if kind < 50:
             deletion = DeleteEntityRequest(id=id_, cascade=True, expected_revision=expected)
             return "DeleteEntity", entities.DeleteEntity, deletion
         if kind < 60:
-            link = Relationship(
-                source_id=id_,
-                target_id=random_.choice(self.world.entities),
-                type=random_.choice(self.world.links),
-                bidirectional=random_.random() < 0.1,
+            link = self.world.link(
+                id_, random_.choice(self.world.entities), random_.choice(self.world.links)
             )
+            link.bidirectional = link.type == self.world.links[-1] and random_.random() < 0.3
             creation = CreateRelationshipRequest(relationship=link)
             return "CreateRelationship", relationships.CreateRelationship, creation
         if kind < 67 and self._links:
@@ -277,9 +298,7 @@ class Workload:
             mutations=[Mutation(put_entity=self._entity(random_, id_)) for id_ in ids]
         )
         if random_.random() < 0.5:
-            link = Relationship(
-                source_id=ids[0], target_id=ids[1], type=random_.choice(self.world.links)
-            )
+            link = self.world.link(ids[0], ids[1], random_.choice(self.world.links))
             request.mutations.append(Mutation(put_relationship=link))
         if random_.random() < 0.2:
             # Fails in its middle, if that is there.
@@ -435,6 +454,7 @@ class Workload:
         start, all_ = self.known, self.world.everything()
         tier, early = self.world.everything(["tier=1"]), self.begin + 2
         links = RelationshipFilter(types=[self.world.links[1]])
+        degraded = self.world.everything(healths=[HealthStatus.HEALTH_STATUS_DEGRADED])
         return [
             self._watch("all", WatchRequest(start_revision=self.begin + 1, **all_)),
             self._watch(
@@ -442,6 +462,7 @@ class Workload:
             ),
             self._watch("tier", WatchRequest(start_revision=start, **tier)),
             self._watch("snapshot", WatchRequest(snapshot=True, **all_)),
+            self._watch("degraded", WatchRequest(snapshot=True, include_previous=True, **degraded)),
             self._late("late", lambda: WatchRequest(snapshot=True, **tier)),
             self._watch("links", WatchRequest(relationships=links, start_revision=start)),
             self._watch("hopper", WatchRequest(start_revision=start, **all_), hops),

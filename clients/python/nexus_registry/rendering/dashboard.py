@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from nexus_registry.rendering.output import Cell
@@ -34,13 +34,14 @@ class Glance:
 
     `rate` is in revisions a second since the look before, None at the first one. `ailing` are the
     entities that are unhealthy, then those that are degraded; `latest` those that changed last. Of
-    both there may be more.
+    both there may be more. `causes` are why, by the ids of some of the ailing.
     """
 
     statistics: GetStatisticsResponse
     rate: float | None
     ailing: Sequence[Entity]
     latest: Sequence[Entity]
+    causes: Mapping[str, str] = field(default_factory=dict)
 
 
 def glance_form(glance: Glance) -> JsonObject:
@@ -49,6 +50,7 @@ def glance_form(glance: Glance) -> JsonObject:
         "statistics": to_dict(glance.statistics),
         "ailing": [to_dict(entity) for entity in glance.ailing],
         "latest": [to_dict(entity) for entity in glance.latest],
+        "causes": dict(glance.causes),
     }
     if glance.rate is not None:
         form["revisions_per_second"] = round(glance.rate, 3)
@@ -59,8 +61,10 @@ def glance_lines(glance: Glance, server: str, height: int) -> Iterator[Line]:
     """A look as lines, `height` of them at most."""
     lines = [*_summary(glance, server), *_types(glance.statistics)]
     room = height - len(lines)
-    ailing = [*_section("NOT WELL", glance.ailing, "everything is well", max(3, room // 2))]
-    latest = [*_section("LAST CHANGED", glance.latest, "nothing yet", max(3, room - len(ailing)))]
+    ill = [*_entities(glance.ailing, glance.causes)]
+    ailing = [*_section("NOT WELL", ill, "everything is well", max(3, room // 2))]
+    new = [*_entities(glance.latest)]
+    latest = [*_section("LAST CHANGED", new, "nothing yet", max(3, room - len(ailing)))]
     yield from (*lines, *ailing, *latest)[:height]
 
 
@@ -100,14 +104,28 @@ def _types(found: GetStatisticsResponse) -> Iterator[Line]:
         )
 
 
-def _section(title: str, entities: Sequence[Entity], nothing: str, height: int) -> Iterator[Line]:
+def _section(title: str, lines: Sequence[Line], nothing: str, height: int) -> Iterator[Line]:
     yield ""
-    yield (Cell(f"{title:14}", _HEADING), "" if entities else f" {nothing}")
-    for entity in entities[: height - 2]:
+    yield (Cell(f"{title:14}", _HEADING), "" if lines else f" {nothing}")
+    yield from lines[: height - 2]
+
+
+def _entities(
+    entities: Sequence[Entity], causes: Mapping[str, str] | None = None
+) -> Iterator[Line]:
+    """A line each: of the ailing, which have causes, since which revision, else when it changed."""
+    for entity in entities:
         health = health_of(entity)
+        if causes is None:
+            begin = f"{date_time(entity.updated_at)}  "
+            revision = entity.revision
+        else:
+            begin, revision = "", entity.health_revision
+        cause = (causes or {}).get(entity.id, "")
         yield (
-            f"{date_time(entity.updated_at)}  ",
+            begin,
             Cell(f"{health:10}", health_style(health)),
             Cell(entity_name(entity), "bold"),
-            Cell(f"  (id {entity.id}, revision {entity.revision})", "dim"),
+            Cell(f"  because of {cause}" if cause else "", "yellow"),
+            Cell(f"  (id {entity.id}, revision {revision})", "dim"),
         )

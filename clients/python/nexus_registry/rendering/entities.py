@@ -11,10 +11,11 @@ from nexus_registry.rendering.words import (
     feature_of,
     health_of,
     health_style,
+    health_text,
     scalar,
     status_of,
 )
-from ose.registry.jsonform import to_dict
+from ose.registry.jsonform import enum_name, to_dict
 
 if TYPE_CHECKING:
     from ose.registry.v1.entity_pb2 import Entity
@@ -60,20 +61,28 @@ def relationship_rows(relationships: Iterable[Relationship]) -> Iterator[Row]:
 
 def entity_pairs(entity: Entity) -> Iterator[Pair]:
     """Everything about an entity, by name."""
-    health = health_of(entity)
     yield "id", entity.id
     yield "type", entity.type
     yield "name", Cell(entity.name, "bold")
     yield "version", entity.version
     yield "status", status_of(entity)
-    yield "health", Cell(health, health_style(health))
+    yield "health", _health(entity)
     yield "regions", ", ".join(entity.regions)
     yield "labels", dict(sorted(entity.labels.items()))
     yield from _common_pairs(entity)
 
 
+def _health(entity: Entity) -> Cell:
+    health, since = health_text(entity), entity.health_revision
+    # That of another revision than the entity's own came from what it needs.
+    derived = f", since revision {since}" if since != entity.revision else ""
+    return Cell(health + derived, health_style(health_of(entity)))
+
+
 def relationship_pairs(edge: Relationship) -> Iterator[Pair]:
     """Everything about a relationship, by name."""
+    from ose.registry.v1.relationship_pb2 import HealthCoupling
+
     yield "id", edge.id
     yield "source", edge.source_id
     yield "type", Cell(edge.type, "bold cyan")
@@ -81,6 +90,10 @@ def relationship_pairs(edge: Relationship) -> Iterator[Pair]:
     yield "weight", f"{edge.weight:g}"
     yield "bidirectional", "yes" if edge.bidirectional else "no"
     yield "constraint", edge.version_constraint
+    if edge.health_coupling:
+        yield "health", enum_name(HealthCoupling.DESCRIPTOR, edge.health_coupling)
+    if edge.any_of:
+        yield "any of", edge.any_of
     yield from _common_pairs(edge)
 
 

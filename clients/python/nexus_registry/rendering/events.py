@@ -20,7 +20,7 @@ Line = list[str | Cell]
 
 SIGNS: Final = {"created": ("+", "green"), "updated": ("~", "yellow"), "deleted": ("-", "red")}
 """How each kind of change is marked: a sign, and the style of a terminal."""
-_EVERY_CHANGE: Final = ("updated_at", "revision")
+_EVERY_CHANGE: Final = ("updated_at", "revision", "health_revision")
 _MISSING: Final = object()
 
 
@@ -110,7 +110,7 @@ def shown(value: Any) -> str:
 def changed_fields(before: JsonObject, after: JsonObject) -> Iterator[tuple[str, Any, Any]]:
     """The fields of a resource that differ, as (name, old, new); maps key by key.
 
-    What every change changes, its revision and time, is left out.
+    What every change changes, its revisions and time, is left out.
     """
     for name, old, new in _differing(before, after):
         if name not in _EVERY_CHANGE:

@@ -21,6 +21,7 @@ __all__ = [
     "feature_of",
     "health_of",
     "health_style",
+    "health_text",
     "length",
     "relationship_name",
     "scalar",
@@ -96,6 +97,15 @@ def status_of(entity: Entity) -> str:
 def health_style(health: str) -> str:
     """The colour of a health on a terminal."""
     return _HEALTH_STYLES.get(health, "dim")
+
+
+def health_text(entity: Entity) -> str:
+    """The effective health, with what is reported if that is another one."""
+    from ose.registry.v1.entity_pb2 import HealthStatus
+
+    health = health_of(entity)
+    reported = enum_name(HealthStatus.DESCRIPTOR, entity.reported_health)
+    return health if reported in (health, "unspecified") else f"{health} ({reported} is reported)"
 
 
 def scalar(value: Any) -> str:

@@ -86,7 +86,7 @@ class EmbeddedRegistry:
         self._thread.start()
         self._server: Any = None
         try:
-            self._server = self._wait(_started(Server(config, owns_process=False)))
+            self._server = self._wait(_started(Server(config)))
         except BaseException:
             self.close()
             raise

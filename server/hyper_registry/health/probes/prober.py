@@ -329,10 +329,10 @@ def report(view: View, entity_id: str, is_well: bool) -> Iterator[Mutation]:
     A probe cannot see that a service is degraded, so it leaves that as it is while it answers.
     """
     record = view.entity(entity_id, view.tip + 1)
-    if record is None or (is_well and Message.FromString(record).health in _WELL):
+    if record is None or (is_well and Message.FromString(record).reported_health in _WELL):
         return
     health = Health.HEALTHY if is_well else Health.UNHEALTHY
-    yield UpdateEntity(Entity(entity_id, "", "", health=health), ("health",))
+    yield UpdateEntity(Entity(entity_id, "", "", reported_health=health), ("reported_health",))
 
 
 def _nothing(_decision: Decision) -> bytes:

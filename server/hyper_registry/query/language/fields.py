@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from hyper_registry.model.entity import Health, Status
+from hyper_registry.model.relationship import HealthCoupling
 
 
 class Kind(Enum):
@@ -48,7 +49,7 @@ def _resource(noun: str, *fields: Field) -> Resource:
     return Resource(noun, {field.name: field for field in fields})
 
 
-def _choices(prefix: str, enum: type[Status | Health]) -> dict[str, int]:
+def _choices(prefix: str, enum: type[Status | Health | HealthCoupling]) -> dict[str, int]:
     short = {member.name.lower(): int(member) for member in enum}
     return short | {f"{prefix}_{name}": number for name, number in short.items()}
 
@@ -70,6 +71,8 @@ ENTITY = _resource(
     Field("version", Kind.WORD),
     Field("status", Kind.CHOICE, _choices("entity_status", Status)),
     Field("health", Kind.CHOICE, _choices("health_status", Health)),
+    Field("reported_health", Kind.CHOICE, _choices("health_status", Health)),
+    Field("health_revision", Kind.NUMBER),
     Field("labels", Kind.LABELS),
     Field("regions", Kind.TEXTS),
     Field("feature", Kind.FEATURE),
@@ -85,5 +88,7 @@ RELATIONSHIP = _resource(
     Field("weight", Kind.NUMBER),
     Field("bidirectional", Kind.BOOL),
     Field("version_constraint", Kind.WORD),
+    Field("health_coupling", Kind.CHOICE, _choices("health_coupling", HealthCoupling)),
+    Field("any_of", Kind.TEXT),
     *_COMMON,
 )

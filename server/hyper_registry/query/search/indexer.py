@@ -103,6 +103,8 @@ class Indexer:
     def _put(self, table: Table, slot: int) -> None:
         """Indexes a version in place of the one before, unless it has the same words."""
         row = table.row_of(slot)
+        if table.is_restated(slot) and table.has_same_bytes(slot, table.at(row, self._committed)):
+            return  # its health alone is another one, and that is no word
         ordinal, new = table.ordinal(row), terms(Entity.FromString(table.record(slot)))
         previous = table.slots.cells[slot * SLOT_WIDTH + LINKS] >> 32
         if ordinal in self._touched:

@@ -22,6 +22,7 @@ _SCALARS: Final[dict[int, Schema]] = {
     FieldDescriptor.TYPE_FLOAT: {"type": "number", "format": "float"},
     FieldDescriptor.TYPE_INT32: {"type": "integer", "format": "int32"},
     FieldDescriptor.TYPE_INT64: _INT64,
+    FieldDescriptor.TYPE_SFIXED64: _INT64,
     FieldDescriptor.TYPE_SINT32: {"type": "integer", "format": "int32"},
     FieldDescriptor.TYPE_SINT64: _INT64,
     FieldDescriptor.TYPE_STRING: {"type": "string"},

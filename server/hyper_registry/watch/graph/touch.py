@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from hyper_registry.model.health import turns_of
 from hyper_registry.model.relationship import FEATURE_TYPE, Direction
 from hyper_registry.model.revision import Kind
 from hyper_registry.query.traversal import GraphQuestion
+from hyper_registry.registry.propagation import rows_of
 from hyper_registry.registry.view import Generation, View
 from hyper_registry.watch.log import Entry
 
@@ -81,6 +83,9 @@ def touch_of(entries: Iterable[Entry], view: View, revision: int) -> Touch:
         change = entry.change
         if change.kind == Kind.ENTITY:
             _add_entity(touch, change.id, entry.revision)
+        elif change.kind == Kind.HEALTH:
+            turned = rows_of(view.generation.entities, turns_of(change).ordinals)
+            touch.entities.update(turned.tolist())
         elif change.kind == Kind.RELATIONSHIP:
             _add_relationship(touch, change.id, entry.revision, feature)
     return touch

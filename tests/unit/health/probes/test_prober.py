@@ -394,7 +394,9 @@ async def test_a_service_that_answers_may_be_degraded() -> None:
     """A probe that succeeds does not see more than that: what somebody reported stays."""
     async with world(LOOPBACK) as w, http_target() as target:
         await w.service("s", target.port)
-        degraded = UpdateEntity(Entity("s", "", "", health=Health.DEGRADED), ("health",))
+        degraded = UpdateEntity(
+            Entity("s", "", "", reported_health=Health.DEGRADED), ("reported_health",)
+        )
         await w.write(degraded)
         await w.rounds()
         assert (w.status().state, w.health()) == ("healthy", Health.DEGRADED)
@@ -405,7 +407,11 @@ async def test_what_others_report_stays_until_the_next_change() -> None:
     async with world(LOOPBACK) as w, http_target() as target:
         await w.service("s", target.port)
         await w.rounds()
-        await w.write(UpdateEntity(Entity("s", "", "", health=Health.UNHEALTHY), ("health",)))
+        await w.write(
+            UpdateEntity(
+                Entity("s", "", "", reported_health=Health.UNHEALTHY), ("reported_health",)
+            )
+        )
         await w.rounds(3)
         assert (w.status().state, w.health()) == ("healthy", Health.UNHEALTHY)
         target.answer = b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"

@@ -62,10 +62,21 @@ from ose.registry.v1.graph_service_pb2 import (
     Path,
     PathCost,
 )
+from ose.registry.v1.health_service_pb2 import (
+    FailurePoint,
+    HealthAssumption,
+    HealthCause,
+    HealthChange,
+)
 from ose.registry.v1.lease_pb2 import Lease, LeasePolicy, LeaseState
 from ose.registry.v1.mutation_pb2 import Mutation, MutationResult, Precondition
 from ose.registry.v1.plugin_service_pb2 import Requirement
-from ose.registry.v1.relationship_pb2 import Direction, Relationship, RelationshipFilter
+from ose.registry.v1.relationship_pb2 import (
+    Direction,
+    HealthCoupling,
+    Relationship,
+    RelationshipFilter,
+)
 from ose.registry.v1.search_service_pb2 import SearchHighlight, SearchMatch, SearchSpan
 from ose.registry.v1.watch_service_pb2 import Event, EventType
 
@@ -92,6 +103,7 @@ __all__ = [
     "Event",
     "EventType",
     "FailedPrecondition",
+    "FailurePoint",
     "Feature",
     "FieldViolation",
     "Graph",
@@ -101,6 +113,10 @@ __all__ = [
     "GraphQuestion",
     "GraphUpdate",
     "GraphUpdateKind",
+    "HealthAssumption",
+    "HealthCause",
+    "HealthChange",
+    "HealthCoupling",
     "HealthStatus",
     "IncompleteReason",
     "Internal",

@@ -24,6 +24,7 @@ from ose.registry.client._calls import Calls
 from ose.registry.client._channel import DEFAULT_CLIENT_ID, Connection, default_target
 from ose.registry.client._errors import NotFound
 from ose.registry.client._graph import Graph, assemble
+from ose.registry.client._health import HealthMethods
 from ose.registry.client._import import Importer, Numbered
 from ose.registry.client._leases import LeaseMethods
 from ose.registry.client._live import GraphFollower, GraphParts, GraphUpdate, difference
@@ -128,7 +129,7 @@ class ServingStatus(enum.Enum):
     UNKNOWN = "unknown"
 
 
-class AsyncRegistryClient(LeaseMethods, PluginMethods):
+class AsyncRegistryClient(HealthMethods, LeaseMethods, PluginMethods):
     """A client of one registry, for use in one event loop.
 
         async with AsyncRegistryClient("localhost:50051") as registry:

@@ -253,6 +253,10 @@ class RegistryClient:
     find_cycles = _call(AsyncRegistryClient.find_cycles)
     get_dependency_order = _call(AsyncRegistryClient.get_dependency_order)
 
+    explain_health = _call(AsyncRegistryClient.explain_health)
+    simulate_health = _call(AsyncRegistryClient.simulate_health)
+    list_failure_points = _call(AsyncRegistryClient.list_failure_points)
+
     search = _call(AsyncRegistryClient.search)
 
     grant_lease = _call(AsyncRegistryClient.grant_lease)

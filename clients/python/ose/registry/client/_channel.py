@@ -13,6 +13,7 @@ from ose.registry.v1.admin_service_pb2_grpc import AdminServiceStub
 from ose.registry.v1.entity_service_pb2_grpc import EntityServiceStub
 from ose.registry.v1.feature_service_pb2_grpc import FeatureServiceStub
 from ose.registry.v1.graph_service_pb2_grpc import GraphServiceStub
+from ose.registry.v1.health_service_pb2_grpc import HealthServiceStub
 from ose.registry.v1.lease_service_pb2_grpc import LeaseServiceStub
 from ose.registry.v1.plugin_service_pb2_grpc import PluginServiceStub
 from ose.registry.v1.registry_service_pb2_grpc import RegistryServiceStub
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ose.registry.v1.entity_service_pb2_grpc import EntityServiceAsyncStub
     from ose.registry.v1.feature_service_pb2_grpc import FeatureServiceAsyncStub
     from ose.registry.v1.graph_service_pb2_grpc import GraphServiceAsyncStub
+    from ose.registry.v1.health_service_pb2_grpc import HealthServiceAsyncStub
     from ose.registry.v1.lease_service_pb2_grpc import LeaseServiceAsyncStub
     from ose.registry.v1.plugin_service_pb2_grpc import PluginServiceAsyncStub
     from ose.registry.v1.registry_service_pb2_grpc import RegistryServiceAsyncStub
@@ -117,6 +119,11 @@ class Connection:
     def graph(self) -> GraphServiceAsyncStub:
         """The stub of GraphService."""
         return GraphServiceStub(self.channel)
+
+    @cached_property
+    def health(self) -> HealthServiceAsyncStub:
+        """The stub of HealthService."""
+        return HealthServiceStub(self.channel)
 
     @cached_property
     def leases(self) -> LeaseServiceAsyncStub:

@@ -27,7 +27,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cose/registry/v1/entity.proto\x12\x0fose.registry.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9a\x04\n\x06\x45ntity\x12\x11\n\x02id\x18\x01 \x01(\tB\x05\xe2\x41\x02\x01\x05\x12\x13\n\x04type\x18\x02 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12\x12\n\x04name\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07version\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12/\n\x08metadata\x18\x05 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01\x12\x39\n\x06labels\x18\x06 \x03(\x0b\x32#.ose.registry.v1.Entity.LabelsEntryB\x04\xe2\x41\x01\x01\x12\x33\n\x06status\x18\x07 \x01(\x0e\x32\x1d.ose.registry.v1.EntityStatusB\x04\xe2\x41\x01\x01\x12\x33\n\x06health\x18\x08 \x01(\x0e\x32\x1d.ose.registry.v1.HealthStatusB\x04\xe2\x41\x01\x01\x12\x15\n\x07regions\x18\t \x03(\tB\x04\xe2\x41\x01\x01\x12\x34\n\ncreated_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nupdated_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x16\n\x08revision\x18\x0c \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1d\n\x0f\x63reate_revision\x18\r \x01(\x03\x42\x04\xe2\x41\x01\x03\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x81\x02\n\x0c\x45ntityFilter\x12\x11\n\x03ids\x18\x01 \x03(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05types\x18\x02 \x03(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x08statuses\x18\x03 \x03(\x0e\x32\x1d.ose.registry.v1.EntityStatusB\x04\xe2\x41\x01\x01\x12\x34\n\x07healths\x18\x04 \x03(\x0e\x32\x1d.ose.registry.v1.HealthStatusB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x66\x65\x61ture\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06labels\x18\x06 \x03(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0bname_prefix\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ilter\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01*\x8e\x02\n\x0c\x45ntityStatus\x12\x1d\n\x19\x45NTITY_STATUS_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45NTITY_STATUS_ACTIVE\x10\x01\x12\x1a\n\x16\x45NTITY_STATUS_INACTIVE\x10\x02\x12\x19\n\x15\x45NTITY_STATUS_PENDING\x10\x03\x12\x1c\n\x18\x45NTITY_STATUS_DEPRECATED\x10\x04\x12\x17\n\x13\x45NTITY_STATUS_ERROR\x10\x05\x12\x1c\n\x18\x45NTITY_STATUS_REGISTERED\x10\x06\x12\x1a\n\x16\x45NTITY_STATUS_DISABLED\x10\x07\x12\x1d\n\x19\x45NTITY_STATUS_MAINTENANCE\x10\x08*\x9c\x01\n\x0cHealthStatus\x12\x1d\n\x19HEALTH_STATUS_UNSPECIFIED\x10\x00\x12\x19\n\x15HEALTH_STATUS_HEALTHY\x10\x01\x12\x1a\n\x16HEALTH_STATUS_DEGRADED\x10\x02\x12\x1b\n\x17HEALTH_STATUS_UNHEALTHY\x10\x03\x12\x19\n\x15HEALTH_STATUS_UNKNOWN\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cose/registry/v1/entity.proto\x12\x0fose.registry.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf7\x04\n\x06\x45ntity\x12\x11\n\x02id\x18\x01 \x01(\tB\x05\xe2\x41\x02\x01\x05\x12\x13\n\x04type\x18\x02 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12\x12\n\x04name\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07version\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12/\n\x08metadata\x18\x05 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01\x12\x39\n\x06labels\x18\x06 \x03(\x0b\x32#.ose.registry.v1.Entity.LabelsEntryB\x04\xe2\x41\x01\x01\x12\x33\n\x06status\x18\x07 \x01(\x0e\x32\x1d.ose.registry.v1.EntityStatusB\x04\xe2\x41\x01\x01\x12\x33\n\x06health\x18\x08 \x01(\x0e\x32\x1d.ose.registry.v1.HealthStatusB\x04\xe2\x41\x01\x01\x12\x15\n\x07regions\x18\t \x03(\tB\x04\xe2\x41\x01\x01\x12\x34\n\ncreated_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nupdated_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x16\n\x08revision\x18\x0c \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1d\n\x0f\x63reate_revision\x18\r \x01(\x03\x42\x04\xe2\x41\x01\x03\x12<\n\x0freported_health\x18\x0e \x01(\x0e\x32\x1d.ose.registry.v1.HealthStatusB\x04\xe2\x41\x01\x01\x12\x1d\n\x0fhealth_revision\x18\x0f \x01(\x10\x42\x04\xe2\x41\x01\x03\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x81\x02\n\x0c\x45ntityFilter\x12\x11\n\x03ids\x18\x01 \x03(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05types\x18\x02 \x03(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x08statuses\x18\x03 \x03(\x0e\x32\x1d.ose.registry.v1.EntityStatusB\x04\xe2\x41\x01\x01\x12\x34\n\x07healths\x18\x04 \x03(\x0e\x32\x1d.ose.registry.v1.HealthStatusB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x66\x65\x61ture\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06labels\x18\x06 \x03(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0bname_prefix\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ilter\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01*\x8e\x02\n\x0c\x45ntityStatus\x12\x1d\n\x19\x45NTITY_STATUS_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45NTITY_STATUS_ACTIVE\x10\x01\x12\x1a\n\x16\x45NTITY_STATUS_INACTIVE\x10\x02\x12\x19\n\x15\x45NTITY_STATUS_PENDING\x10\x03\x12\x1c\n\x18\x45NTITY_STATUS_DEPRECATED\x10\x04\x12\x17\n\x13\x45NTITY_STATUS_ERROR\x10\x05\x12\x1c\n\x18\x45NTITY_STATUS_REGISTERED\x10\x06\x12\x1a\n\x16\x45NTITY_STATUS_DISABLED\x10\x07\x12\x1d\n\x19\x45NTITY_STATUS_MAINTENANCE\x10\x08*\x9c\x01\n\x0cHealthStatus\x12\x1d\n\x19HEALTH_STATUS_UNSPECIFIED\x10\x00\x12\x19\n\x15HEALTH_STATUS_HEALTHY\x10\x01\x12\x1a\n\x16HEALTH_STATUS_DEGRADED\x10\x02\x12\x1b\n\x17HEALTH_STATUS_UNHEALTHY\x10\x03\x12\x19\n\x15HEALTH_STATUS_UNKNOWN\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -62,6 +62,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENTITY'].fields_by_name['revision']._serialized_options = b'\342A\001\003'
   _globals['_ENTITY'].fields_by_name['create_revision']._loaded_options = None
   _globals['_ENTITY'].fields_by_name['create_revision']._serialized_options = b'\342A\001\003'
+  _globals['_ENTITY'].fields_by_name['reported_health']._loaded_options = None
+  _globals['_ENTITY'].fields_by_name['reported_health']._serialized_options = b'\342A\001\001'
+  _globals['_ENTITY'].fields_by_name['health_revision']._loaded_options = None
+  _globals['_ENTITY'].fields_by_name['health_revision']._serialized_options = b'\342A\001\003'
   _globals['_ENTITYFILTER'].fields_by_name['ids']._loaded_options = None
   _globals['_ENTITYFILTER'].fields_by_name['ids']._serialized_options = b'\342A\001\001'
   _globals['_ENTITYFILTER'].fields_by_name['types']._loaded_options = None
@@ -78,14 +82,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENTITYFILTER'].fields_by_name['name_prefix']._serialized_options = b'\342A\001\001'
   _globals['_ENTITYFILTER'].fields_by_name['filter']._loaded_options = None
   _globals['_ENTITYFILTER'].fields_by_name['filter']._serialized_options = b'\342A\001\001'
-  _globals['_ENTITYSTATUS']._serialized_start=947
-  _globals['_ENTITYSTATUS']._serialized_end=1217
-  _globals['_HEALTHSTATUS']._serialized_start=1220
-  _globals['_HEALTHSTATUS']._serialized_end=1376
+  _globals['_ENTITYSTATUS']._serialized_start=1040
+  _globals['_ENTITYSTATUS']._serialized_end=1310
+  _globals['_HEALTHSTATUS']._serialized_start=1313
+  _globals['_HEALTHSTATUS']._serialized_end=1469
   _globals['_ENTITY']._serialized_start=146
-  _globals['_ENTITY']._serialized_end=684
-  _globals['_ENTITY_LABELSENTRY']._serialized_start=639
-  _globals['_ENTITY_LABELSENTRY']._serialized_end=684
-  _globals['_ENTITYFILTER']._serialized_start=687
-  _globals['_ENTITYFILTER']._serialized_end=944
+  _globals['_ENTITY']._serialized_end=777
+  _globals['_ENTITY_LABELSENTRY']._serialized_start=732
+  _globals['_ENTITY_LABELSENTRY']._serialized_end=777
+  _globals['_ENTITYFILTER']._serialized_start=780
+  _globals['_ENTITYFILTER']._serialized_end=1037
 # @@protoc_insertion_point(module_scope)

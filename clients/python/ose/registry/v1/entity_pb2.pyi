@@ -142,6 +142,8 @@ class Entity(_message.Message):
     UPDATED_AT_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     CREATE_REVISION_FIELD_NUMBER: _builtins.int
+    REPORTED_HEALTH_FIELD_NUMBER: _builtins.int
+    HEALTH_REVISION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Optional. Immutable. The name that other resources use for it: 1 to 255 characters, none of
     `/ % ? # ,`, white space or control characters, and neither `.` nor `..`. A UUIDv7 is made when
@@ -159,11 +161,23 @@ class Entity(_message.Message):
     status: Global___EntityStatus.ValueType
     """Optional. Where it is in its life. Active when it is left out at creation."""
     health: Global___HealthStatus.ValueType
-    """Optional. How well it works, as it was reported. Healthy when it is left out at creation."""
+    """Optional. How well it works. On input, what is reported, unless `reported_health` says that;
+    healthy when both are left out at creation. On output, the effective health: what was reported,
+    or degraded if that is worse and something that it depends on has failed (see `Relationship`).
+    GraphService.ExplainHealth answers the causes.
+    """
     revision: _builtins.int
     """Output only. The revision of its last change."""
     create_revision: _builtins.int
     """Output only. The revision that created it."""
+    reported_health: Global___HealthStatus.ValueType
+    """Optional. The health that was reported. On input, if it is set, `health` is ignored, so that what
+    was read can be written back; an update mask that names `health` alone means that field.
+    """
+    health_revision: _builtins.int
+    """Output only. The revision of the last change of `health`. When the health of something that it
+    depends on changes, this is later than `revision`, which only its own changes move.
+    """
     @_builtins.property
     def metadata(self) -> _struct_pb2.Struct:
         """Optional. Anything else that is known of it: at most 256 KiB, nested at most 24 deep, every
@@ -207,10 +221,12 @@ class Entity(_message.Message):
         updated_at: _timestamp_pb2.Timestamp | None = ...,
         revision: _builtins.int = ...,
         create_revision: _builtins.int = ...,
+        reported_health: Global___HealthStatus.ValueType = ...,
+        health_revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "metadata", b"metadata", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_revision", b"create_revision", "created_at", b"created_at", "health", b"health", "id", b"id", "labels", b"labels", "metadata", b"metadata", "name", b"name", "regions", b"regions", "revision", b"revision", "status", b"status", "type", b"type", "updated_at", b"updated_at", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_revision", b"create_revision", "created_at", b"created_at", "health", b"health", "health_revision", b"health_revision", "id", b"id", "labels", b"labels", "metadata", b"metadata", "name", b"name", "regions", b"regions", "reported_health", b"reported_health", "revision", b"revision", "status", b"status", "type", b"type", "updated_at", b"updated_at", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -240,11 +256,11 @@ class EntityFilter(_message.Message):
     """Optional. The entity's name starts with this, letter by letter."""
     filter: _builtins.str
     """Optional. A filter expression (AIP-160) that must hold too. At most 4,096 characters. Fields are
-    `id`, `type`, `name`, `version`, `status`, `health`, `feature`, `labels.KEY`, `metadata.PATH`,
-    `regions`, `revision`, `create_revision`, `created_at` and `updated_at`; operators are `=`, `!=`,
-    `<`, `<=`, `>`, `>=`, `:` (has), AND, OR and NOT; `*` in a text stands for any letters. What is
-    not there does not match. FILTER_INVALID names the position of a mistake. docs/filters.md is the
-    reference.
+    `id`, `type`, `name`, `version`, `status`, `health`, `reported_health`, `feature`, `labels.KEY`,
+    `metadata.PATH`, `regions`, `revision`, `create_revision`, `health_revision`, `created_at` and
+    `updated_at`; operators are `=`, `!=`, `<`, `<=`, `>`, `>=`, `:` (has), AND, OR and NOT; `*` in a
+    text stands for any letters. What is not there does not match. FILTER_INVALID names the position
+    of a mistake. docs/filters.md is the reference.
 
         type = plugin AND labels.tier = gold AND NOT status = error
         name = "pay-*" AND (metadata.replicas < 2 OR metadata.owner.team:*)
@@ -264,7 +280,7 @@ class EntityFilter(_message.Message):
 
     @_builtins.property
     def healths(self) -> _containers.RepeatedScalarFieldContainer[Global___HealthStatus.ValueType]:
-        """Optional. The entity's health is one of these."""
+        """Optional. The entity's effective health is one of these."""
 
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -27,7 +27,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"ose/registry/v1/relationship.proto\x12\x0fose.registry.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa3\x03\n\x0cRelationship\x12\x11\n\x02id\x18\x01 \x01(\tB\x05\xe2\x41\x02\x01\x05\x12\x18\n\tsource_id\x18\x02 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12\x18\n\ttarget_id\x18\x03 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12\x13\n\x04type\x18\x04 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12\x19\n\x06weight\x18\x05 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12/\n\x08metadata\x18\x06 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01\x12\x1b\n\rbidirectional\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12 \n\x12version_constraint\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\x12\x34\n\ncreated_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nupdated_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x16\n\x08revision\x18\x0c \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1d\n\x0f\x63reate_revision\x18\r \x01(\x03\x42\x04\xe2\x41\x01\x03\x42\t\n\x07_weight\"\x8d\x01\n\x12RelationshipFilter\x12\x13\n\x05types\x18\x01 \x03(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nsource_ids\x18\x02 \x03(\tB\x04\xe2\x41\x01\x01\x12\x18\n\ntarget_ids\x18\x03 \x03(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nentity_ids\x18\x04 \x03(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ilter\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01*_\n\tDirection\x12\x19\n\x15\x44IRECTION_UNSPECIFIED\x10\x00\x12\x11\n\rDIRECTION_OUT\x10\x01\x12\x10\n\x0c\x44IRECTION_IN\x10\x02\x12\x12\n\x0e\x44IRECTION_BOTH\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"ose/registry/v1/relationship.proto\x12\x0fose.registry.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf9\x03\n\x0cRelationship\x12\x11\n\x02id\x18\x01 \x01(\tB\x05\xe2\x41\x02\x01\x05\x12\x18\n\tsource_id\x18\x02 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12\x18\n\ttarget_id\x18\x03 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12\x13\n\x04type\x18\x04 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12\x19\n\x06weight\x18\x05 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12/\n\x08metadata\x18\x06 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01\x12\x1b\n\rbidirectional\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12 \n\x12version_constraint\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\x12\x34\n\ncreated_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nupdated_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x16\n\x08revision\x18\x0c \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1d\n\x0f\x63reate_revision\x18\r \x01(\x03\x42\x04\xe2\x41\x01\x03\x12>\n\x0fhealth_coupling\x18\x0e \x01(\x0e\x32\x1f.ose.registry.v1.HealthCouplingB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x61ny_of\x18\x0f \x01(\tB\x04\xe2\x41\x01\x01\x42\t\n\x07_weight\"\x8d\x01\n\x12RelationshipFilter\x12\x13\n\x05types\x18\x01 \x03(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nsource_ids\x18\x02 \x03(\tB\x04\xe2\x41\x01\x01\x12\x18\n\ntarget_ids\x18\x03 \x03(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nentity_ids\x18\x04 \x03(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ilter\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01*e\n\x0eHealthCoupling\x12\x1f\n\x1bHEALTH_COUPLING_UNSPECIFIED\x10\x00\x12\x18\n\x14HEALTH_COUPLING_HARD\x10\x01\x12\x18\n\x14HEALTH_COUPLING_SOFT\x10\x02*_\n\tDirection\x12\x19\n\x15\x44IRECTION_UNSPECIFIED\x10\x00\x12\x11\n\rDIRECTION_OUT\x10\x01\x12\x10\n\x0c\x44IRECTION_IN\x10\x02\x12\x12\n\x0e\x44IRECTION_BOTH\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -58,6 +58,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RELATIONSHIP'].fields_by_name['revision']._serialized_options = b'\342A\001\003'
   _globals['_RELATIONSHIP'].fields_by_name['create_revision']._loaded_options = None
   _globals['_RELATIONSHIP'].fields_by_name['create_revision']._serialized_options = b'\342A\001\003'
+  _globals['_RELATIONSHIP'].fields_by_name['health_coupling']._loaded_options = None
+  _globals['_RELATIONSHIP'].fields_by_name['health_coupling']._serialized_options = b'\342A\001\001'
+  _globals['_RELATIONSHIP'].fields_by_name['any_of']._loaded_options = None
+  _globals['_RELATIONSHIP'].fields_by_name['any_of']._serialized_options = b'\342A\001\001'
   _globals['_RELATIONSHIPFILTER'].fields_by_name['types']._loaded_options = None
   _globals['_RELATIONSHIPFILTER'].fields_by_name['types']._serialized_options = b'\342A\001\001'
   _globals['_RELATIONSHIPFILTER'].fields_by_name['source_ids']._loaded_options = None
@@ -68,10 +72,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RELATIONSHIPFILTER'].fields_by_name['entity_ids']._serialized_options = b'\342A\001\001'
   _globals['_RELATIONSHIPFILTER'].fields_by_name['filter']._loaded_options = None
   _globals['_RELATIONSHIPFILTER'].fields_by_name['filter']._serialized_options = b'\342A\001\001'
-  _globals['_DIRECTION']._serialized_start=717
-  _globals['_DIRECTION']._serialized_end=812
+  _globals['_HEALTHCOUPLING']._serialized_start=803
+  _globals['_HEALTHCOUPLING']._serialized_end=904
+  _globals['_DIRECTION']._serialized_start=906
+  _globals['_DIRECTION']._serialized_end=1001
   _globals['_RELATIONSHIP']._serialized_start=152
-  _globals['_RELATIONSHIP']._serialized_end=571
-  _globals['_RELATIONSHIPFILTER']._serialized_start=574
-  _globals['_RELATIONSHIPFILTER']._serialized_end=715
+  _globals['_RELATIONSHIP']._serialized_end=657
+  _globals['_RELATIONSHIPFILTER']._serialized_start=660
+  _globals['_RELATIONSHIPFILTER']._serialized_end=801
 # @@protoc_insertion_point(module_scope)

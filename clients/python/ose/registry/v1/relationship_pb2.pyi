@@ -21,6 +21,30 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _HealthCoupling:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _HealthCouplingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HealthCoupling.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    HEALTH_COUPLING_UNSPECIFIED: _HealthCoupling.ValueType  # 0
+    """As its type does."""
+    HEALTH_COUPLING_HARD: _HealthCoupling.ValueType  # 1
+    """It does: without its target the source does not work as it should."""
+    HEALTH_COUPLING_SOFT: _HealthCoupling.ValueType  # 2
+    """It does not: the source can do without its target."""
+
+class HealthCoupling(_HealthCoupling, metaclass=_HealthCouplingEnumTypeWrapper):
+    """Whether a relationship carries health from its target to its source."""
+
+HEALTH_COUPLING_UNSPECIFIED: HealthCoupling.ValueType  # 0
+"""As its type does."""
+HEALTH_COUPLING_HARD: HealthCoupling.ValueType  # 1
+"""It does: without its target the source does not work as it should."""
+HEALTH_COUPLING_SOFT: HealthCoupling.ValueType  # 2
+"""It does not: the source can do without its target."""
+Global___HealthCoupling: _TypeAlias = HealthCoupling  # noqa: Y015
+
 class _Direction:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -53,6 +77,10 @@ Global___Direction: _TypeAlias = Direction  # noqa: Y015
 class Relationship(_message.Message):
     """A statement that one entity makes about another. A dependency points from the dependent to what it
     needs. `(source_id, target_id, type)` is unique, and both ends exist as long as it does.
+
+    A hard relationship carries health: when its target fails, its source is degraded. An entity has
+    failed if it is reported unhealthy, or if something that it depends on by a hard relationship has
+    failed; of relationships with the same `any_of`, all targets must have failed.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -69,6 +97,8 @@ class Relationship(_message.Message):
     UPDATED_AT_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     CREATE_REVISION_FIELD_NUMBER: _builtins.int
+    HEALTH_COUPLING_FIELD_NUMBER: _builtins.int
+    ANY_OF_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Optional. Immutable. As an entity's id; a UUIDv7 is made when it is left out."""
     source_id: _builtins.str
@@ -91,6 +121,17 @@ class Relationship(_message.Message):
     """Output only. The revision of its last change."""
     create_revision: _builtins.int
     """Output only. The revision that created it."""
+    health_coupling: Global___HealthCoupling.ValueType
+    """Optional. Whether it carries health. When it is left out, what is configured for the type counts:
+    `metadata.health_coupling`, `hard` or `soft`, of the entity of the type `relationship_type` that
+    has the type's name and no version. Without that, `depends_on` and `requires` carry health, and
+    others do not. `depends_on`, `requires` and what is hard cannot be bidirectional, unless soft;
+    what is hard only by configuration and goes both ways carries nothing.
+    """
+    any_of: _builtins.str
+    """Optional. A need that any one of several providers meets: all relationships of the source with
+    the same name here, of whatever type. At most 255 characters, no control characters.
+    """
     @_builtins.property
     def metadata(self) -> _struct_pb2.Struct:
         """Optional. Anything else that is known of it, within the limits of an entity's metadata."""
@@ -118,10 +159,12 @@ class Relationship(_message.Message):
         updated_at: _timestamp_pb2.Timestamp | None = ...,
         revision: _builtins.int = ...,
         create_revision: _builtins.int = ...,
+        health_coupling: Global___HealthCoupling.ValueType = ...,
+        any_of: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "created_at", b"created_at", "metadata", b"metadata", "updated_at", b"updated_at", "weight", b"weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "bidirectional", b"bidirectional", "create_revision", b"create_revision", "created_at", b"created_at", "id", b"id", "metadata", b"metadata", "revision", b"revision", "source_id", b"source_id", "target_id", b"target_id", "type", b"type", "updated_at", b"updated_at", "version_constraint", b"version_constraint", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "any_of", b"any_of", "bidirectional", b"bidirectional", "create_revision", b"create_revision", "created_at", b"created_at", "health_coupling", b"health_coupling", "id", b"id", "metadata", b"metadata", "revision", b"revision", "source_id", b"source_id", "target_id", b"target_id", "type", b"type", "updated_at", b"updated_at", "version_constraint", b"version_constraint", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__weight: _TypeAlias = _typing.Literal["weight"]  # noqa: Y015
     _WhichOneofArgType__weight: _TypeAlias = _typing.Literal["_weight", b"_weight"]  # noqa: Y015
@@ -145,7 +188,8 @@ class RelationshipFilter(_message.Message):
     filter: _builtins.str
     """Optional. A filter expression that must hold too, as in EntityFilter. Fields are `id`,
     `source_id`, `target_id`, `type`, `weight`, `bidirectional`, `version_constraint`,
-    `metadata.PATH`, `revision`, `create_revision`, `created_at` and `updated_at`.
+    `health_coupling`, `any_of`, `metadata.PATH`, `revision`, `create_revision`, `created_at` and
+    `updated_at`.
 
         type = depends_on AND weight >= 0.5
         source_id = billing OR target_id = billing
