@@ -12,13 +12,18 @@ import pytest
 from click.testing import CliRunner
 
 from hyper_registry.query.graph import GraphPage
+from hyper_registry.registry import health_kernels
 from hyper_registry.services import graph_service
 from nexus_registry.cli import cli
+from nexus_registry.conformance.auditing import AuditLog
 from nexus_registry.conformance.graphs import walks_exactly
+from nexus_registry.conformance.history import History, Log
 from nexus_registry.conformance.promises import PROMISES
 from nexus_registry.conformance.report import State
 from nexus_registry.conformance.stories import METHODS
 from nexus_registry.conformance.suite import Options, Suite, connected
+from nexus_registry.conformance.validators import judge
+from nexus_registry.conformance.workload import Workload, World
 from ose.registry.v1.entity_pb2 import Entity
 from ose.registry.v1.entity_service_pb2 import ListEntitiesRequest
 from ose.registry.v1.graph_service_pb2 import GraphResponse
@@ -27,6 +32,7 @@ from ose.registry.v1.mutation_pb2 import Mutation
 from ose.registry.v1.registry_service_pb2 import WriteRequest
 from tests.scenarios.test_broken_builds import ignores_expected_revisions
 from tests.support.servers import Running, serving
+from tests.support.store_log import read_log
 
 
 @asynccontextmanager
@@ -126,6 +132,55 @@ async def test_a_broken_server_is_told_so(monkeypatch: pytest.MonkeyPatch) -> No
     methods = {one["name"] for one in report["methods"] if one["state"] == "broken"}
     assert "EntityService/UpdateEntity" in methods
     assert not report["kept"]
+
+
+async def crowd(running: Running) -> tuple[History, Log]:
+    """What many clients were told, with the log as it is told outside; and the store's own log."""
+    asyncio.get_running_loop().set_debug(False)
+    audit = AuditLog(running.stubs, "ns-")
+    await audit.open()
+    workload = Workload(
+        running.stubs, 1, "run", World("ns-"), audit.begin, before_compaction=audit.read
+    )
+    await workload.run(0.8)
+    await audit.read()
+    workload.history.log = audit.log()
+    return workload.history, await read_log(running.server.engine.store)
+
+
+async def test_derived_health_is_worked_out_as_the_store_has_it() -> None:
+    """The log that is made of audit entries is the store's, with what followed for others."""
+    async with serving() as running:
+        history, stored = await crowd(running)
+    told = history.log.revisions
+    assert any(change.derived for revision in told.values() for change in revision.changes)
+    compared = told.keys() & stored.revisions.keys()
+    assert len(compared) > 20
+    for number in compared:
+        assert changes_of(history.log, number) == changes_of(stored, number)
+
+
+def changes_of(log: Log, number: int) -> list[tuple[object, ...]]:
+    """A revision's changes, but for the ordinals, which are not told outside."""
+    changes = log.revisions[number].changes
+    return [(c.key, c.action, c.before, c.after, c.derived) for c in changes]
+
+
+async def test_health_that_follows_from_nothing_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that degrades nobody is found broken, though its log, reads and watches agree."""
+    monkeypatch.setattr(health_kernels, "turned", lambda *_: 0)
+    async with serving() as running:
+        history, _ = await crowd(running)
+    assert {"C1", "W3"} <= judge(history).keys()
+
+
+def test_a_file_is_not_checked(tmp_path: Path) -> None:
+    """What is checked is a server; who names a file is told how to serve it."""
+    file = tmp_path / "registry.db"
+    result = CliRunner().invoke(cli, ["conformance", "--database", str(file)])
+    assert result.exit_code == 2
+    assert f"nexus-registry serve --database {file}" in " ".join(result.output.split())
+    assert not file.exists()
 
 
 async def test_a_wrong_walk_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from nexus_registry.conformance.suite import Options
 
 _HTTP_MISSING = "--http needs httpx: pip install 'ose-registry[conformance]' brings it"
+_NO_DATABASE = (
+    "--database {0}: only a registry that is served can be checked; start one by 'nexus-registry"
+    " serve --database {0}' and give its address by --server"
+)
 _STYLES = {"KEPT": "green", "PARTLY": "green", "BROKEN": "bold red", "NOT_CHECKED": "yellow"}
 
 
@@ -85,6 +89,8 @@ def command(
     """
     from nexus_registry.conformance.suite import Options
 
+    if database := session.settings.database:
+        raise click.UsageError(_NO_DATABASE.format(database))
     try:
         targets = [server_address(one) for one in server or [session.settings.server]]
     except ValueError as error:
