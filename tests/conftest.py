@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 
+from tests.support.postgres import HASTY, Cluster, running_cluster
 from tests.support.tools import require_tool
 
 # Time limits are pytest's: hypothesis's own per-example deadline only measures how busy the machine
@@ -27,3 +28,10 @@ def require() -> Callable[[str], Path]:
     `tests.support.tools.require_tool`.
     """
     return require_tool
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A PostgreSQL server of the whole run; tests create schemas of their own in it."""
+    with running_cluster(HASTY) as made:
+        yield made

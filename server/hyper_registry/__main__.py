@@ -32,6 +32,7 @@ Examples:
   nexus-registry serve
   nexus-registry serve --database /data/registry.db --grpc-address 127.0.0.1:50051
   REGISTRY_DB=memory:// nexus-registry serve
+  nexus-registry serve --database postgresql://registry@db1,db2/registry --workers 4
 """
 
 
@@ -59,7 +60,23 @@ Examples:
     show_envvar=True,
     default=default_database,
     show_default=default_database(),
-    help="Where to keep everything: a path, sqlite:///PATH, or memory:// to keep nothing.",
+    help="Where to keep everything: a path, sqlite:///PATH, postgresql://HOST/DATABASE, which any "
+    "number of servers may share, or memory:// to keep nothing.",
+)
+@click.option(
+    "--migrate/--no-migrate",
+    default=True,
+    show_envvar=True,
+    help="Make an older schema of the database the newest one at the start, or refuse it: see "
+    "nexus-registry migrate.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1, max=64),
+    show_envvar=True,
+    default=1,
+    help="How many processes serve, each a replica behind the same ports. More than one needs "
+    "PostgreSQL.",
 )
 @click.option(
     "--grpc-address", show_envvar=True, default="127.0.0.1:50051", help="Where to serve gRPC."
@@ -168,18 +185,34 @@ def serve(**options: Any) -> None:
     """Serves until SIGTERM or SIGINT."""
     # Imported here, so that --help and mistakes are answered at once.
     from hyper_registry import logs
-    from hyper_registry.app import run
     from hyper_registry.model.errors import RegistryError
 
     config = Config(**options)
     logs.configure(config.log_level)
     try:
-        _run(lambda: run(config))
+        if config.workers > 1:
+            _supervise(config)
+        else:
+            _serve(config)
     except (ConfigError, RegistryError) as error:
         raise click.ClickException(str(error)) from None
 
 
-def _run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+def _serve(config: Config) -> None:
+    from hyper_registry.app import run
+
+    run_until_stopped(lambda: run(config))
+
+
+def _supervise(config: Config) -> None:
+    from hyper_registry.workers import supervise
+
+    config.check()
+    supervise(config)
+
+
+def run_until_stopped(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Runs a program on the fastest event loop that there is."""
     if sys.platform == "win32":
         asyncio.run(main())
         return

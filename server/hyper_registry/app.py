@@ -6,8 +6,9 @@ import asyncio
 import gc
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from hyper_registry.health.vitals import Vitals
 from hyper_registry.interceptors import tracing
 from hyper_registry.interceptors.commits import CommitTelemetry
 from hyper_registry.interceptors.telemetry import CallTelemetry
+from hyper_registry.model.errors import RegistryError, StoreLost
 from hyper_registry.plugins.catalogue import Catalogue
 from hyper_registry.plugins.classification import (
     SYSTEM_FILE,
@@ -65,7 +67,7 @@ from hyper_registry.services.registry_service import RegistryService
 from hyper_registry.services.relationship_service import RelationshipService
 from hyper_registry.services.search_service import SearchService
 from hyper_registry.services.watch_service import WatchService
-from hyper_registry.store import open_store
+from hyper_registry.store import open_store, shown
 from hyper_registry.transcoding.application import Transcoder
 from hyper_registry.transcoding.bindings import bindings
 from hyper_registry.transcoding.bridge import Bridge
@@ -73,6 +75,7 @@ from hyper_registry.transcoding.openapi import document
 from hyper_registry.watch.graph.hub import GraphHub
 from hyper_registry.watch.hub import Limits as WatchLimits
 from hyper_registry.watch.hub import WatchHub
+from hyper_registry.watch.keeping import Keeper
 from hyper_registry.watch.seats import Seats
 from hyper_registry.web import docs, probes
 from hyper_registry.web.gauges import observe, observe_probes
@@ -96,8 +99,6 @@ _OPTIONS = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.http2.max_ping_strikes", 3),
-    # A second server on the same port must fail, not share it.
-    ("grpc.so_reuseport", 0),
 )
 # How long streams may take to deliver what is committed when the server goes.
 _LAST_WORDS_SECONDS = 0.5
@@ -122,6 +123,7 @@ class Server:
         self._owns_process = owns_process
         self._exit = AsyncExitStack()
         self.engine: Engine
+        self.followers: Sequence[Keeper] = ()
         self.grpc_port = 0
         self.http_port = 0
 
@@ -141,10 +143,20 @@ class Server:
             "serving",
             grpc=_with_port(config.grpc_address, self.grpc_port),
             http=_with_port(config.http_address, self.http_port),
-            database=config.database,
+            database=shown(config.database),
             store=self.engine.store.name,
             revision=self.engine.view.visible,
             version=__version__,
+        )
+
+    @property
+    def bound(self) -> Config:
+        """The options, with the ports that it got."""
+        config = self._config
+        return replace(
+            config,
+            grpc_address=_with_port(config.grpc_address, self.grpc_port),
+            http_address=_with_port(config.http_address, self.http_port),
         )
 
     async def aclose(self) -> None:
@@ -161,7 +173,7 @@ class Server:
         traces = tracing.Tracing(config.otlp_endpoint, about) if config.otlp_endpoint else None
         tracer = None if traces is None else traces.tracer
         engine = self.engine = Engine(
-            open_store(config.database),
+            open_store(config.database, config.migrate),
             Retention(config.retention_seconds, config.retention_changes),
             observer=CommitTelemetry(metrics.meter, tracer),
         )
@@ -184,7 +196,7 @@ class Server:
             RelationshipService(engine),
             RegistryService(engine),
             GraphService(engine, graph_hub, walker),
-            WatchService(hub),
+            WatchService(engine, hub),
             SearchService(engine, index),
             PluginService(engine, catalogue, classifying),
             FeatureService(engine, catalogue, classifying),
@@ -195,10 +207,12 @@ class Server:
         serving = Serving([service.descriptor.full_name for service in services])
         telemetry = CallTelemetry(metrics.meter, tracer, logs=config.access_log)
         metrics.add(telemetry.durations)
-        followers = [leases, catalogue] if prober is None else [leases, catalogue, prober]
-        vitals = Vitals(engine, followers, serving.turn)
+        self.followers = [leases, catalogue] if prober is None else [leases, catalogue, prober]
+        vitals = Vitals(engine, self.followers, serving.turn)
         door = Door(lambda: serving.ready, telemetry)
-        server = grpc.aio.server(options=_OPTIONS)
+        # A second server on the same port must fail, not share it, unless it is a worker.
+        shares = config.workers > 1
+        server = grpc.aio.server(options=[*_OPTIONS, ("grpc.so_reuseport", int(shares))])
         server.add_generic_rpc_handlers([handlers(service, door) for service in services])
         health_pb2_grpc.add_HealthServicer_to_server(serving.servicer, server)
         _add_reflection(server, serving.names)
@@ -230,11 +244,11 @@ class Server:
         if http is not None:
             await _start_http(http, config.http_address)
             self.http_port = http.port
-        await asyncio.to_thread(_warm_up)
+        await asyncio.to_thread(warm_up)
         await engine.start()
         # A disk that is full does not keep the server from starting, unless there is need to write.
         if missing(rules, engine.view):
-            await engine.committer.submit(of_file(rules))
+            await _take_in(engine, rules)
         hub.start()
         graph_hub.start()
         leases.start()
@@ -288,10 +302,12 @@ class Serving:
             await self.servicer.set(name, status)
 
 
-async def run(config: Config) -> None:
-    """Serves until SIGTERM or SIGINT.
+async def run(config: Config, serving: Callable[[], None] = lambda: None) -> None:
+    """Serves until SIGTERM or SIGINT; says so by `serving` whenever it begins to.
 
-    Raises ConfigError, StoreUnavailable, or StoreLost if the store was taken away meanwhile.
+    When the history of a database that servers share turns out to have gone back, what there is now
+    is served, under another epoch. Raises ConfigError, StoreUnavailable, or StoreLost if a store
+    was taken away meanwhile that nobody else has.
     """
     # A thread that has done its I/O waits this long for a busy event loop to give way.
     sys.setswitchinterval(_SWITCH_SECONDS)
@@ -300,17 +316,31 @@ async def run(config: Config) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    server = Server(config, owns_process=True)
-    await server.start()
-    lost = asyncio.create_task(server.engine.until_lost())
-    lost.add_done_callback(lambda _: stop.set())
+    while not stop.is_set():
+        server = Server(config, owns_process=True)
+        await server.start()
+        serving()
+        lost = await _serve_until(server, stop)
+        if lost is not None and not server.engine.store.is_shared:
+            raise lost
+        # Whoever comes back to a port finds it.
+        config = server.bound
+
+
+async def _serve_until(server: Server, stop: asyncio.Event) -> StoreLost | None:
+    """Serves until it is to stop, or its store is lost."""
+    stopping = asyncio.create_task(stop.wait())
+    losing = asyncio.create_task(server.engine.until_lost())
     try:
-        await stop.wait()
+        await asyncio.wait([stopping, losing], return_when=asyncio.FIRST_COMPLETED)
+        lost = losing.result() if losing.done() else None
+        if lost is not None:
+            await server.engine.part()
+        return lost
     finally:
+        stopping.cancel()
+        losing.cancel()
         await server.aclose()
-    if lost.done():
-        raise lost.result()
-    lost.cancel()
 
 
 def _allow_many_connections() -> None:
@@ -339,7 +369,17 @@ def read_rules(path: str) -> RegistryFile:
         raise ConfigError(f"feature_registry has mistakes:\n{error}") from None
 
 
-def _warm_up() -> None:
+async def _take_in(engine: Engine, rules: RegistryFile) -> None:
+    try:
+        await engine.committer.submit(of_file(rules))
+    except RegistryError:
+        # Another server of the database may have been sooner.
+        if missing(rules, engine.view):
+            raise
+
+
+def warm_up() -> None:
+    """Compiles everything that is compiled, or loads it from the cache, so that no call waits."""
     kernels.warm_up()
     differences.warm_up()
     arcs.warm_up()
@@ -423,10 +463,18 @@ def _http_side(
             socket.route(),
         ]
     )
-    api = Transcoder(bound, bridge, door, lambda: engine.view.generation, MAX_REQUEST_BYTES)
+    api = Transcoder(
+        bound,
+        bridge,
+        door,
+        lambda: engine.view.generation,
+        MAX_REQUEST_BYTES,
+        looks=not engine.store.is_shared,
+    )
     return HttpServer(
         site(api, pages, config.cors_origins),
         *split_address("http_address", config.http_address),
+        shares_port=config.workers > 1,
     )
 
 

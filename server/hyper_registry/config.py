@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import platformdirs
 import yaml
 
 from hyper_registry.health.probes.addresses import Allowed
+from hyper_registry.store import is_postgres
 
 SYSTEM_DATABASE = Path("/var/lib/ose/registry/registry.db")
 SYSTEM_CONFIG = Path("/etc/ose/registry/registry.yaml")
@@ -45,15 +47,17 @@ class ConfigError(Exception):
 class Config:
     """Everything that a server is started with.
 
-    `database` is a path, `sqlite:///PATH` or `memory://`. Addresses are `HOST:PORT`, port 0 being
-    any free one; gRPC may also be served on `unix:PATH`, and HTTP not at all ('').
+    `database` is a path, `sqlite:///PATH`, `postgresql://HOST/DATABASE` or `memory://`. Addresses
+    are `HOST:PORT`, port 0 being any free one; gRPC may also be served on `unix:PATH`, and HTTP not
+    at all ('').
     `retention_seconds` and `retention_changes` say how much of the past compaction by itself keeps.
     `cors_origins` are the origins whose scripts browsers let use the HTTP API, `*` being all.
     `grace_seconds` is how long a shutdown waits for calls in flight. `access_log` logs every call,
     and `otlp_endpoint`, a URL, is where spans of calls and commits are sent, if it is set. Overdue
     leases are held back if they are more than the share `lease_hold_share` of all, and more than
     `lease_hold_least`. `probes` lets the registry probe services, at addresses in the networks
-    `probe_allow` only.
+    `probe_allow` only. `migrate` makes an older schema of the database the newest one at the start;
+    without it, that is refused. `workers` is how many processes serve.
     """
 
     database: str
@@ -73,6 +77,8 @@ class Config:
     lease_hold_least: int = 10
     probes: bool = False
     probe_allow: tuple[str, ...] = ()
+    migrate: bool = True
+    workers: int = 1
 
     def check(self) -> None:
         """Refuses what must not be served. Raises ConfigError."""
@@ -86,6 +92,7 @@ class Config:
                     f"{option} {address} can be reached from other machines, and this version has "
                     "neither TLS nor authentication: bind a loopback address, or say --insecure"
                 )
+        self._check_workers()
         if self.otlp_endpoint and not _ENDPOINT.fullmatch(self.otlp_endpoint):
             raise ConfigError(
                 f"otlp_endpoint is a URL such as http://localhost:4317, got {self.otlp_endpoint!r}"
@@ -99,6 +106,26 @@ class Config:
                 raise ConfigError(
                     f"cors_origins are * or as https://app.example.org:8443, got {origin!r}"
                 )
+
+    def _check_workers(self) -> None:
+        if self.workers == 1:
+            return
+        if not is_postgres(self.database):
+            raise ConfigError(
+                f"{self.workers} workers need a database that they can share: name PostgreSQL's, "
+                "--database postgresql://HOST/DATABASE, or leave --workers out"
+            )
+        if sys.platform != "linux":
+            raise ConfigError(
+                "workers share a port as Linux alone does it: run one server for each"
+            )
+        for option in ("grpc_address", "http_address"):
+            address = getattr(self, option)
+            if is_local(option, address):
+                if address:
+                    raise ConfigError(f"{option} {address}: workers share ports, not sockets")
+            elif split_address(option, address)[1] == 0:
+                raise ConfigError(f"{option} {address}: workers need a port to share, not any one")
 
 
 def is_local(option: str, address: str) -> bool:

@@ -16,7 +16,7 @@ from hyper_registry.model.errors import InvalidArgument
 from hyper_registry.model.revision import Head
 from hyper_registry.registry import copying
 from hyper_registry.registry.copying import Progress
-from hyper_registry.store import open_store
+from hyper_registry.store import is_postgres, open_store
 from hyper_registry.store.backup import BackupError, BackupSnapshot, Summary
 from hyper_registry.store.sqlite import SqliteStore
 
@@ -33,11 +33,13 @@ def check(file: Path, progress: Progress = _silent) -> Summary:
 def restore(file: Path, database: str, progress: Progress = _silent) -> tuple[Summary, Head]:
     """Makes the database of a backup, with a new epoch; answers the backup's summary and its head.
 
-    `database` is a path or `sqlite:///PATH`; nothing may be there, or a registry that is empty. It
-    is written beside it and takes the name when it is complete and on the disk. Raises OSError,
-    BackupError, ConfigError for a database that cannot be restored to, StoreUnavailable and
-    StoreFull.
+    `database` is a path or URL; nothing may be there, or a registry that is empty. A file is
+    written beside it and takes the name when it is complete and on the disk; in PostgreSQL all of
+    it is one transaction. Raises OSError, BackupError, ConfigError for a database that cannot be
+    restored to, StoreUnavailable and StoreFull.
     """
+    if is_postgres(database):
+        return asyncio.run(_restore(file, database, progress))
     path = _path(database)
     make_default_directory(database)
     _require_nothing(path)
@@ -89,9 +91,9 @@ async def _check(file: Path, progress: Progress) -> Summary:
         return backup.summary
 
 
-async def _restore(file: Path, path: Path, progress: Progress) -> tuple[Summary, Head]:
+async def _restore(file: Path, database: str | Path, progress: Progress) -> tuple[Summary, Head]:
     async with aclosing(await BackupSnapshot.open(file)) as backup:
-        store = SqliteStore(path)
+        store = open_store(database)
         await store.open()
         try:
             head = await copying.copy(backup, store, progress)

@@ -84,7 +84,7 @@ async def run(patch: Patch, seed: int, hops: bool, from_store: bool) -> dict[str
     # The loop's debug mode halves what happens at the same time.
     asyncio.get_running_loop().set_debug(False)
     disk = MemoryDisk()
-    patch.setattr(app, "open_store", lambda _url: Store.type(disk))
+    patch.setattr(app, "open_store", lambda _url, _migrates: Store.type(disk))
     async with serving() as running:
         audit = AuditLog(running.stubs, "" if from_store else NAMESPACE)
         await audit.open()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from nexus_registry.conformance.validators import judge
 from nexus_registry.conformance.workload import Workload
+from tests.support.postgres import database_of
 from tests.support.servers import serving
 from tests.support.store_log import read_log
 
@@ -24,13 +26,17 @@ def seed() -> int:
     return chosen
 
 
-@pytest.mark.parametrize("transport", ["grpc", "http"])
-@pytest.mark.parametrize("store", ["memory", "sqlite"])
-async def test_every_promise_holds(store: str, transport: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("store", "transport"),
+    [*product(("memory", "sqlite"), ("grpc", "http")), ("postgresql", "grpc")],
+)
+async def test_every_promise_holds(
+    store: str, transport: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     """C1 to C7, W1 to W13, G1 and G3, of a run of writers, readers, watchers and a compaction."""
     # The loop's debug mode halves what happens at the same time.
     asyncio.get_running_loop().set_debug(False)
-    database = "memory://" if store == "memory" else tmp_path / "registry.db"
+    database = database_of(store, tmp_path, request)
     async with serving(database) as running, running.stubs_over(transport) as stubs:
         workload = Workload(stubs, seed())
         await workload.run(SECONDS)

@@ -10,6 +10,7 @@ which takes them from the store in memory. Read the difference before it is comm
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ import yaml
 
 from nexus_registry.conformance import stories as package
 from nexus_registry.conformance.stories import METHODS, Player, Revisions, Story, stories
+from tests.support.postgres import database_of
 from tests.support.servers import serving
 
 # As the stories have it, so that places in names and scores are theirs too.
@@ -31,14 +33,16 @@ def write(story: Story) -> None:
     (FOLDER / f"{story.name}.yaml").write_text(text, encoding="utf-8")
 
 
-@pytest.mark.parametrize("transport", ["grpc", "http"])
-@pytest.mark.parametrize("store", ["memory", "sqlite"])
+@pytest.mark.parametrize(
+    ("store", "transport"),
+    [*product(("memory", "sqlite"), ("grpc", "http")), ("postgresql", "grpc")],
+)
 @pytest.mark.parametrize("story", stories(), ids=[story.name for story in stories()])
 async def test_story(
     story: Story, store: str, transport: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """Each step of the story is answered as the file says, by either store and transport."""
-    database = "memory://" if store == "memory" else tmp_path / "registry.db"
+    """Each step of the story is answered as the file says, by every store and transport."""
+    database = database_of(store, tmp_path, request)
     regenerate = request.config.getoption("--regenerate", default=False)
     async with (
         serving(database) as running,

@@ -358,7 +358,7 @@ def test_where_nothing_can_be_restored_to(file: Path, room: Path) -> None:
     (room / "other.db-wal").write_bytes(b"left")
     for database, message in (
         ("memory://", "keeps nothing"),
-        ("postgresql://host/db", "PostgreSQL is not supported"),
+        ("mysql://host/db", "mysql:// is not known"),
         (str(room / "no" / "folder" / "x.db"), "directory does not exist"),
         (str(room / "other.db"), "left of another database"),
     ):

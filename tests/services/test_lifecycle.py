@@ -130,7 +130,7 @@ async def test_a_taken_port_is_refused(tmp_path: Path) -> None:
         (["--grpc-address", "0.0.0.0:0"], "--insecure"),
         (["--http-address", "[::]:0"], "--insecure"),
         (["--grpc-address", "nonsense"], "grpc_address is HOST:PORT"),
-        (["--database", "postgresql://localhost/x"], "PostgreSQL is not supported"),
+        (["--database", "mysql://localhost/x"], "mysql:// is not known"),
         (["--database", "/proc/no/such/registry.db"], "/proc/no/such"),
         (["--no-such-option"], "No such option"),
     ],

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hyper_registry.restore import restore
-from hyper_registry.store.schema import SQLITE_VIEWS
+from hyper_registry.store.views import SQLITE, views
 from ose.registry.client import Entity, EntityStatus, Relationship
 from ose.registry.jsonform import to_dict
 from ose.registry.v1.admin_service_pb2 import CompactRequest
@@ -227,7 +227,7 @@ async def test_the_audit_log_agrees_with_the_api(tmp_path: Path) -> None:
 async def test_a_restored_database_has_them(tmp_path: Path) -> None:
     """What is made of a backup shows the same rows, without a server."""
     one, two = tmp_path / "one.db", tmp_path / "two.db"
-    questions = [f"SELECT * FROM {view} ORDER BY 1, 2" for view in SQLITE_VIEWS]
+    questions = [f"SELECT * FROM {view} ORDER BY 1, 2" for view in views(SQLITE)]
     async with serving(one) as running:
         mesh = struct(mesh={"port": 1})
         await build(

@@ -9,17 +9,21 @@ import pytest
 
 from hyper_registry.store.base import Store
 from hyper_registry.store.memory import MemoryDisk, MemoryStore
+from hyper_registry.store.postgres import PostgresStore
 from hyper_registry.store.sqlite import SqliteStore
 
 Engine = Callable[[], Store]
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
     """Makes stores that are not open yet, all of the same file or memory."""
     if request.param == "memory":
         disk = MemoryDisk()
         return lambda: MemoryStore(disk)
+    if request.param == "postgresql":
+        url = request.getfixturevalue("cluster").create()
+        return lambda: PostgresStore(url)
     return lambda: SqliteStore(tmp_path / "registry.db")
 
 

@@ -25,6 +25,7 @@ from hyper_registry.store.base import (
     Store,
 )
 from hyper_registry.store.memory import MemoryStore
+from hyper_registry.store.postgres import PostgresStore
 from hyper_registry.store.sqlite import SqliteStore
 from tests.store.builders import (
     SECOND,
@@ -40,6 +41,7 @@ from tests.store.builders import (
     result,
     updated,
 )
+from tests.support.postgres import Cluster
 
 _LIMITS = [LogLimits(100, 1000, 100), LogLimits(2, 1000, 3), LogLimits(9, 7, 100)]
 
@@ -105,18 +107,28 @@ class Model:
 @given(steps=st.lists(step, max_size=12))
 def test_engines_agree(steps: list[tuple[str, Any, int]]) -> None:
     """After any history of writes, compactions and forgetting, all answers are those of memory."""
+    with tempfile.TemporaryDirectory() as directory:
+        _agree(SqliteStore(Path(directory) / "registry.db"), steps)
 
+
+@settings(max_examples=10)
+@given(steps=st.lists(step, max_size=12))
+def test_postgresql_agrees(cluster: Cluster, steps: list[tuple[str, Any, int]]) -> None:
+    """The same of a store in PostgreSQL."""
+    _agree(PostgresStore(cluster.create()), steps)
+
+
+def _agree(other: Store, steps: list[tuple[str, Any, int]]) -> None:
     async def run() -> None:
-        with tempfile.TemporaryDirectory() as directory:
-            stores: list[Store] = [MemoryStore(), SqliteStore(Path(directory) / "registry.db")]
+        stores: list[Store] = [MemoryStore(), other]
+        for store in stores:
+            await store.open()
+        try:
+            await _write_alike(stores, steps)
+            await _compare(stores)
+        finally:
             for store in stores:
-                await store.open()
-            try:
-                await _write_alike(stores, steps)
-                await _compare(stores)
-            finally:
-                for store in stores:
-                    await store.aclose()
+                await store.aclose()
 
     asyncio.run(run())
 

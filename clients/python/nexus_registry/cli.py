@@ -51,6 +51,10 @@ COMMANDS: Final = {
     "export": _lazy("export", "Write everything to a file."),
     "backup": _lazy("backup", "Write everything, the past that is held included, to one file."),
     "restore": _lazy("restore", "Make a database of a backup."),
+    "copy": _lazy("copy", "Copy a registry from one database to another."),
+    "migrate": _lazy(
+        "migrate", "Make the schema of a database the newest that this program knows."
+    ),
     "stats": _lazy("stats", "Show what the registry holds."),
     "top": _lazy("top", "Show how a registry is doing, live."),
     "health": _lazy("health", "Tell whether the registry serves, or why an entity is not well."),

@@ -1,8 +1,10 @@
 """The leases that are alive: renewed in memory, expired through the log.
 
-A renewal changes nothing that is stored, so that ten thousand of them cost next to nothing; what
-became of a lease is in the log. One process keeps a store, so it knows of every renewal; after a
-start it knows of none, and every lease has its whole time again.
+A renewal changes nothing that is in the log, so that ten thousand of them cost next to nothing;
+what became of a lease is in the log. A server that has its store for itself knows of every renewal.
+Servers that share one count them there, and whoever has leases expire times the counters by a clock
+of its own. After a start, and when another server takes that over, every lease has its whole time
+again.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import asyncio
 import heapq
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -21,7 +23,10 @@ from hyper_registry.health.clock import LeaseTime
 from hyper_registry.health.lease import LEASE, Ending, Lease, lease_of
 from hyper_registry.model.errors import EntityNotFound, RegistryError
 from hyper_registry.registry.committer import Committer
+from hyper_registry.registry.duty import Duty
 from hyper_registry.registry.mutations import Composed, Decision, WriteRequest
+from hyper_registry.registry.rounds import Rounds
+from hyper_registry.store.base import SharedStore, Store
 from hyper_registry.watch import keeping
 from hyper_registry.watch.keeping import Keeper
 from ose.registry.v1.entity_pb2 import Entity
@@ -32,6 +37,8 @@ METHOD, ACTOR = "ExpireLease", "registry"
 _TICK_SECONDS = 0.25
 _WINDOW_SECONDS = 60.0
 _MOST_AT_ONCE = 500
+# How often renewals by other servers are looked for.
+_COUNT_SECONDS = 0.5
 
 _log = structlog.get_logger(__name__)
 
@@ -42,6 +49,17 @@ class Registry(keeping.Registry, Protocol):
     @property
     def committer(self) -> Committer:
         """The one writer."""
+
+    @property
+    def store(self) -> Store:
+        """Where the log is kept."""
+
+    @property
+    def duty(self) -> Duty:
+        """Whether this server does what one does at a time."""
+
+    async def current(self, seconds: float | None = None) -> None:
+        """Waits until the view has what other servers have written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +101,13 @@ class Leases(Keeper):
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(registry)
+        self._registry = registry
         self._committer = registry.committer
+        self._store = registry.store if isinstance(registry.store, SharedStore) else None
+        self._counters: Mapping[str, int] = {}
+        self._counted_at = 0.0
+        self._renewing = Rounds(self._count)
+        self._is_on_duty = True
         self._holding = holding or Holding()
         self._time = LeaseTime(steady)
         self._live: dict[str, _Live] = {}
@@ -107,6 +131,7 @@ class Leases(Keeper):
         if self._expirer is not None:
             self._expirer.cancel()
             await asyncio.gather(self._expirer, return_exceptions=True)
+        await self._renewing.aclose()
         await super().aclose()
 
     # Asking
@@ -135,7 +160,16 @@ class Leases(Keeper):
     # Renewing
 
     async def renew(self, ids: Iterable[str]) -> Renewal:
-        """Begins the time of some leases anew, and answers which of them are there."""
+        """Begins the time of some leases anew, and answers which of them are there.
+
+        Raises StoreUnavailable where that has to be told to other servers.
+        """
+        ids = [*ids]
+        if self._store is not None:
+            await self._renewing.join(ids)
+            # An expiry that did not see this is in the view now.
+            await self._registry.current()
+            await self.reached(self._view.visible, None)
         found = Renewal([], [])
         for lease_id in ids:
             live = self._live.get(lease_id)
@@ -206,6 +240,10 @@ class Leases(Keeper):
 
     async def tick(self) -> None:
         """Lets what is overdue expire, unless it is too much at once."""
+        if self._store is not None:
+            await self._see_renewals(self._store)
+        if not self._is_on_duty:
+            return
         now = self._time.now()
         while self._queue and self._queue[0][0] <= now:
             _, number, lease_id = heapq.heappop(self._queue)
@@ -221,6 +259,42 @@ class Leases(Keeper):
         self._hold_or_not()
         if not self.is_holding:
             await self._end_all([*self._overdue])
+
+    async def _count(self, ids: Collection[str]) -> None:
+        if self._store is not None:
+            await self._store.renew(ids)
+
+    async def _see_renewals(self, store: SharedStore) -> None:
+        """Begins the time of those leases anew that were renewed elsewhere."""
+        takes_over = self._registry.duty.is_ours and not self._is_on_duty
+        self._is_on_duty = self._registry.duty.is_ours
+        if takes_over:
+            # Nobody knows how much of it had passed.
+            self._overdue.clear()
+            for live in self._live.values():
+                self._begin_anew(live)
+        now = self._time.now()
+        if now < self._counted_at + _COUNT_SECONDS or not self._live:
+            return
+        self._counted_at = now
+        before, self._counters = self._counters, await store.all_renewals()
+        for lease_id, counter in self._counters.items():
+            renewed = self._live.get(lease_id)
+            if renewed is not None and counter != before.get(lease_id, 0):
+                self._begin_anew(renewed)
+        gone = [lease_id for lease_id in self._counters if lease_id not in self._live]
+        if self._is_on_duty and len(gone) > max(_MOST_AT_ONCE, len(self._live)):
+            await store.forget_renewals(gone)
+            self._counters = {
+                one: self._counters[one] for one in self._live.keys() & self._counters
+            }
+
+    def _begin_anew(self, live: _Live) -> None:
+        live.deadline = self._time.now() + live.lease.ttl
+        self._overdue.pop(live.lease.id, None)
+        self._numbers += 1
+        live.number = self._numbers
+        self._await(live)
 
     def _hold_or_not(self) -> None:
         going = len(self._overdue) + len(self._expired)
@@ -246,8 +320,21 @@ class Leases(Keeper):
             return
         live.ending = asyncio.get_running_loop().create_future()
         ending = Ending(lease_id, is_due=lambda: lease_id in self._overdue)
+        known = self._counters.get(lease_id, 0)
+
+        def renewed(counters: Mapping[str, int]) -> None:
+            if counters[lease_id] != known:
+                self._begin_anew(live)
+
         try:
-            request = WriteRequest([Composed(ending.compose)], _whether, METHOD, ACTOR)
+            request = WriteRequest(
+                [Composed(ending.compose)],
+                _whether,
+                METHOD,
+                ACTOR,
+                leases=[lease_id],
+                renewed=renewed,
+            )
             if await self._committer.submit(request):
                 self._expired.append(self._time.now())
                 self._drop(LEASE, lease_id)

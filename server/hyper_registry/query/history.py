@@ -36,7 +36,9 @@ from ose.registry.v1.relationship_pb2 import Relationship as RelationshipMessage
 _INLINE_BYTES = 64 << 10
 
 _ENTITY_FIELDS = ("name", "version", "status", "health", "reported_health", "regions")
-_RELATIONSHIP_FIELDS = ("weight", "bidirectional", "version_constraint")
+_RELATIONSHIP_FIELDS = (
+    "weight", "bidirectional", "version_constraint", "health_coupling", "any_of",
+)  # fmt: skip
 _LOW = (1 << 32) - 1
 _Resource = EntityMessage | RelationshipMessage
 

@@ -8,6 +8,7 @@ only.
 
 from __future__ import annotations
 
+import gc
 import mmap
 import sys
 from contextlib import suppress
@@ -94,6 +95,15 @@ def _ask_for_huge_pages(region: mmap.mmap) -> None:
 
 
 def _reserve(size: int) -> mmap.mmap:
+    try:
+        return _map(size)
+    except OSError:
+        # What is no longer used has its addresses until the collector finds it.
+        gc.collect()
+        return _map(size)
+
+
+def _map(size: int) -> mmap.mmap:
     if sys.platform == "win32":
         return mmap.mmap(-1, size)
     return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE)

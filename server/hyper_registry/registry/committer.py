@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+import uuid
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 import structlog
@@ -143,6 +145,8 @@ class Committer:
         self._wake = asyncio.Event()
         self._closed = False
         self._pause = asyncio.Lock()
+        # Held by whoever changes the view. Taken after `_pause`, where both are.
+        self._changing = asyncio.Lock()
         self._population = 0
         self._counted_at = 0.0
         self._gathered: asyncio.Future[None] | None = None
@@ -195,14 +199,71 @@ class Committer:
         """Makes final what has been committed up to a time, which must have come.
 
         Waits for what is being committed, unless it cannot be known whether it is, and lets nothing
-        later be committed at or before the time, wherever the clock goes.
+        later be committed at or before the time, wherever the clock goes. Raises StoreUnavailable
+        or CommitUnknown where other servers have to be told.
         """
         self._closed_time = max(self._closed_time, time)
-        await self._between.wait()
+        if self._store.is_shared:
+            await self._close_everywhere(time)
+        else:
+            await self._between.wait()
 
-    def pause(self) -> asyncio.Lock:
-        """A lock that keeps the committer between two transactions while it is held."""
-        return self._pause
+    async def _close_everywhere(self, time: int) -> None:
+        """Sets the time of the head, which every server's next commit is after."""
+        async with self._pause:
+            transaction = await self._store.begin()
+            async with self._changing:
+                try:
+                    head = transaction.head
+                    if head.hash != self._head.hash:
+                        await self._catch_up(head)
+                    if head.time < time:
+                        head = replace(head, time=time)
+                        await transaction.commit(Batch((), head), 0)
+                    self._head = head
+                finally:
+                    await transaction.rollback()
+
+    @asynccontextmanager
+    async def pause(self) -> AsyncIterator[None]:
+        """Keeps the committer between two transactions, and the view as it is."""
+        async with self._pause, self._changing:
+            yield
+
+    async def follow(self, head: Head) -> None:
+        """Applies what others have committed up to a head that was found in the store.
+
+        Waits for a commit of our own. Raises StoreUnavailable; StoreLost if it is another history.
+        """
+        async with self._changing:
+            if head.revision > self._head.revision:
+                await self._catch_up(head)
+
+    async def rename(self) -> None:
+        """Gives a history that is not the one that was followed a name of its own.
+
+        Nothing, if somebody has done so, or if it is the same after all. Raises StoreUnavailable or
+        CommitUnknown.
+        """
+        transaction = await self._store.begin()
+        try:
+            head = transaction.head
+            if head.epoch == self._head.epoch and not await self._is_continued_by(head):
+                batch = Batch((), replace(head, epoch=uuid.uuid4().hex))
+                await transaction.commit(batch, self._clock.cautious(RESULT_SECONDS))
+        finally:
+            await transaction.rollback()
+
+    async def _is_continued_by(self, head: Head) -> bool:
+        """Whether a head's history is ours up to where we are, as far as the log can tell."""
+        ours = self._head
+        if head.revision <= ours.revision:
+            return (head.revision, head.hash) == (ours.revision, ours.hash)
+        try:
+            parts = await self._store.read_log(Position(ours.revision - 1), 1, _READ_BYTES)
+        except RevisionCompacted:
+            return True
+        return parts[0][0].hash == ours.hash
 
     async def attempt(self) -> None:
         """Writes what says nothing, to find out whether writing works again; makes no revision.
@@ -211,7 +272,7 @@ class Committer:
         """
         async with self._pause:
             try:
-                transaction = await self._begin()
+                transaction = await self._store.begin()
                 batch = Batch((), transaction.head, results=[_question(_ATTEMPT)])
                 await transaction.commit(batch, self._clock.cautious(RESULT_SECONDS))
             except RegistryError as error:
@@ -285,26 +346,10 @@ class Committer:
     async def _commit(self, waiting: list[_Waiting], report: CommitReport) -> None:
         known: dict[ResultKey, StoredResult] = {}
         try:
-            while True:
-                transaction = await self._begin()
-                try:
-                    batch = await self._decide(waiting, transaction.head, known)
-                    if batch.is_empty():
-                        await transaction.rollback()
-                        break
-                    await self._write(transaction, batch)
-                    self.failure = None
-                    report.revisions = len(batch.commits)
-                    report.changes = sum(len(commit.changes) for commit in batch.commits)
-                    break
-                except KnownResults as found:
-                    # Rare, so that everyone else does not pay for a look-up of their own.
-                    self._view.rollback(0)
-                    known |= {result.key: result for result in found.results}
-                except BaseException:
-                    self._view.rollback(0)
-                    await transaction.rollback()
-                    raise
+            while (batch := await self._try(waiting, known)) is None:
+                pass
+            report.revisions = len(batch.commits)
+            report.changes = sum(len(commit.changes) for commit in batch.commits)
         except RegistryError as error:
             report.failure = error.reason
             self.failure = error
@@ -323,16 +368,42 @@ class Committer:
                 else:
                     one.answer.set_result(answer)
 
-    async def _begin(self) -> Transaction:
+    async def _try(
+        self, waiting: list[_Waiting], known: dict[ResultKey, StoredResult]
+    ) -> _Round | None:
+        """Decides and writes; None if there are results, then `known`, so it has to begin anew."""
         transaction = await self._store.begin()
-        try:
-            if transaction.head.hash != self._head.hash:
-                await self._catch_up(transaction.head)
-        except BaseException:
-            self._view.rollback(0)
-            await transaction.rollback()
-            raise
-        return transaction
+        # Only now: while others hold the head, what they commit can be followed.
+        async with self._changing:
+            try:
+                if transaction.head.hash != self._head.hash:
+                    await self._catch_up(transaction.head)
+                await self._tell_renewals(waiting, transaction)
+                batch = await self._decide(waiting, transaction.head, known)
+                if batch.is_empty():
+                    await transaction.rollback()
+                else:
+                    await self._write(transaction, batch)
+                    self.failure = None
+                return batch
+            except KnownResults as found:
+                # Rare, so that everyone else does not pay for a look-up of their own.
+                self._view.rollback(0)
+                known |= {result.key: result for result in found.results}
+                return None
+            except BaseException:
+                self._view.rollback(0)
+                await transaction.rollback()
+                raise
+
+    async def _tell_renewals(self, waiting: Sequence[_Waiting], transaction: Transaction) -> None:
+        """Tells requests that ask for it how often leases were renewed, and keeps it so."""
+        asking = [one.request for one in waiting if one.request.leases]
+        if asking and self._store.is_shared:
+            ids = {lease_id for request in asking for lease_id in request.leases}
+            counters = await transaction.renewals(sorted(ids))
+            for request in asking:
+                request.renewed(counters)
 
     async def _catch_up(self, head: Head) -> None:
         """Applies what another process has committed."""
@@ -362,9 +433,8 @@ class Committer:
         try:
             return await self._store.read_log(after, _ROUND_MUTATIONS, _READ_BYTES)
         except RevisionCompacted:
-            raise StoreUnavailable(
-                "the store has forgotten what this server has not read"
-            ) from None
+            self.lost = StoreLost("the store has forgotten what this server has not read")
+            raise self.lost from None
 
     async def _decide(
         self, waiting: Sequence[_Waiting], base: Head, known: dict[ResultKey, StoredResult]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import structlog
@@ -20,6 +21,7 @@ from hyper_registry.model.errors import (
 )
 from hyper_registry.registry.committer import RESULT_SECONDS, Committer
 from hyper_registry.registry.compaction import compacted
+from hyper_registry.registry.duty import Duty
 from hyper_registry.registry.feed import Feed
 from hyper_registry.registry.genesis import genesis
 from hyper_registry.registry.loader import load
@@ -27,9 +29,10 @@ from hyper_registry.registry.mutations import Compact, Decision, DeriveHealth, W
 from hyper_registry.registry.observing import CommitObserver
 from hyper_registry.registry.pins import Pins
 from hyper_registry.registry.propagation import settle_from_nothing
+from hyper_registry.registry.replica import Replica
 from hyper_registry.registry.view import View
 from hyper_registry.registry.wallclock import WallClock
-from hyper_registry.store.base import Store
+from hyper_registry.store.base import SharedStore, Store
 
 _SWEEP_SECONDS = 60.0
 _VERIFY_SECONDS = 1.0
@@ -96,6 +99,12 @@ class Engine:
         self._clock = WallClock(clock, steady)
         self.committer = Committer(store, self.view, self.feed, self._clock, observer)
         self.pins = Pins(time.monotonic)
+        self.duty = Duty(store, "tidy")
+        self._replica = (
+            Replica(store, self.committer, self._lose) if isinstance(store, SharedStore) else None
+        )
+        # The floor at the last sweep: what lies below it nobody has pinned any more.
+        self._trimmable = 0
         self._retention = retention or Retention()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -115,12 +124,23 @@ class Engine:
             asyncio.create_task(self._sweep(), name="sweeper"),
             asyncio.create_task(self._watch_store(), name="store-watcher"),
         ]
+        if self._replica is not None:
+            self._replica.start()
+        self.duty.start()
         if head.revision == 0:
-            await self.committer.submit(genesis())
+            await self._begin_history()
         if len(wrong):
             await self.committer.submit(
                 WriteRequest([DeriveHealth()], _revision, "DeriveHealth", "registry")
             )
+
+    async def _begin_history(self) -> None:
+        try:
+            await self.committer.submit(genesis())
+        except RegistryError:
+            # Another server was sooner.
+            if not self.view.visible:
+                raise
 
     async def seal(self, seconds: float) -> None:
         """Refuses further writes, and waits for those that were accepted, `seconds` at most."""
@@ -131,6 +151,9 @@ class Engine:
     async def aclose(self) -> None:
         """Answers what is queued, ends every follower and closes the store."""
         self.feed.close()
+        await self.duty.aclose()
+        if self._replica is not None:
+            await self._replica.aclose()
         await self.committer.aclose()
         if self._tasks:
             for task in self._tasks[1:]:
@@ -152,20 +175,36 @@ class Engine:
         view = self.view
         return revision <= view.visible and (revision >= view.floor or revision in self.pins)
 
+    async def current(self, seconds: float | None = None) -> None:
+        """Waits until the view has every write that was answered before, by whichever server.
+
+        At once, where there is one server. Raises StoreUnavailable if it takes longer than that, or
+        if what others have written cannot be known.
+        """
+        if self._replica is not None:
+            await self._replica.current(seconds)
+
     async def read_revision(self, options: ReadOptions, seconds: float | None) -> int:
         """The revision that a read with these options is of; waits `seconds` at most for it.
 
-        Raises RevisionNotReached, RevisionInFuture, RevisionCompacted or InvalidArgument.
+        Raises RevisionNotReached, RevisionInFuture, RevisionCompacted, InvalidArgument, and
+        StoreUnavailable unless a stale one is good enough.
         """
         view = self.view
         if options.at_revision < 0 or options.min_revision < 0:
             field = "at_revision" if options.at_revision < 0 else "min_revision"
             raise InvalidArgument.of(field, "0 or more")
+        if self._replica is not None and not self._is_known(options):
+            await self._replica.current(seconds)
         if options.min_revision > view.visible:
             await self._reach(options.min_revision, seconds)
         if options.at_time is not None:
             return await self.revision_at_time(options.at_time)
         return self.past(options.at_revision) if options.at_revision else view.visible
+
+    def _is_known(self, options: ReadOptions) -> bool:
+        """Whether nothing that others write makes another answer."""
+        return options.stale_ok or 0 < options.at_revision <= self.view.visible
 
     def past(self, revision: int) -> int:
         """The revision, if it can be read. Raises RevisionInFuture or RevisionCompacted."""
@@ -204,6 +243,7 @@ class Engine:
 
         A floor that is not higher than now changes nothing. Raises RevisionInFuture.
         """
+        await self.current()
         if floor > self.view.visible:
             raise RevisionInFuture(floor, self.view.visible)
         revision = await self.committer.submit(
@@ -255,14 +295,28 @@ class Engine:
                     raise self.committer.lost
                 await self.store.verify()
             except StoreLost as error:
-                _log.error("store_lost", error=error.message)
-                self._lost = error
-                self._is_lost.set()
+                self._lose(error)
             except RegistryError as error:
                 _log.warning("store_not_verified", error=error.message)
                 self._note_store(error.message)
             else:
                 self._note_store("")
+
+    def _lose(self, error: StoreLost) -> None:
+        if not self._is_lost.is_set():
+            _log.error("store_lost", error=error.message)
+            self._lost = error
+            self._is_lost.set()
+
+    async def part(self) -> None:
+        """Sees to it that a history that went back, under servers that go on, has another name.
+
+        What was written since is gone, and tokens of that must not be taken for those of what comes
+        in its place. Nothing, if that cannot be done now: a token's revision has a hash, too.
+        """
+        if self._replica is not None:
+            with suppress(RegistryError):
+                await self.committer.rename()
 
     def _note_store(self, problem: str) -> None:
         self.unverified = problem
@@ -272,27 +326,34 @@ class Engine:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
             try:
-                floor = await self.retained_floor()
-                # Not for less: a compaction is a revision itself, and an idle registry would make
-                # one after the other.
-                if floor > self.view.floor + _SWEEP_LEAST:
-                    await self.compact(floor, "registry", "")
-                await self._forget()
+                if self.duty.is_ours:
+                    await self._tidy()
+                self.feed.lineage.forget(self.pins.oldest(self.view.floor))
                 await self._reorganise()
             except RegistryError as error:
                 _log.warning("sweep_failed", error=error.message)
             except Exception:  # noqa: BLE001 - the next sweep may do better
                 _log.exception("sweep_failed")
 
+    async def _tidy(self) -> None:
+        floor = await self.retained_floor()
+        # Not for less: a compaction is a revision itself, and an idle registry would make one after
+        # the other.
+        if floor > self.view.floor + _SWEEP_LEAST:
+            await self.compact(floor, "registry", "")
+        await self._forget()
+
     async def _forget(self) -> None:
         """Deletes what is no longer needed, in slices, so that writers get their turn between."""
         floor = self.pins.oldest(self.view.floor)
+        if self._replica is not None:
+            # What others have pinned is not known, but how long they pin it.
+            floor, self._trimmable = min(floor, self._trimmable), floor
         now = self._clock.cautious(RESULT_SECONDS)
         while await self.store.trim(floor, _SLICE):
             pass
         while await self.store.forget_results(now, _SLICE):
             pass
-        self.feed.lineage.forget(floor)
 
     async def _reorganise(self) -> None:
         """Drops from memory what can be read no more, when it is much. Writers wait meanwhile."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
@@ -189,7 +189,9 @@ class WriteRequest:
 
     `respond` makes the serialised answer, which is kept with `key` when there is one; `body_hash`
     tells a repetition from another request. `bulk` lets others go first; errors of a mutation of
-    `is_batch` say which it was. `size` is about how many bytes it came in.
+    `is_batch` say which it was. `size` is about how many bytes it came in. Of a store that servers
+    share, `renewed` is told how often the `leases` were renewed, before anything is decided, and
+    nobody renews them until it is committed.
     """
 
     mutations: Sequence[Mutation]
@@ -204,3 +206,5 @@ class WriteRequest:
     bulk: bool = False
     is_batch: bool = False
     size: int = 0
+    leases: Sequence[str] = ()
+    renewed: Callable[[Mapping[str, int]], None] = lambda _: None

@@ -43,8 +43,9 @@ class AdminService:
         self._process = psutil.Process()
         self._started = Timestamp(seconds=int(time.time()))
 
-    async def get_statistics(self, _request: api.GetStatisticsRequest, _call: Call) -> Answer:
+    async def get_statistics(self, _request: api.GetStatisticsRequest, call: Call) -> Answer:
         """Answers what the registry holds and how it is doing."""
+        await self._engine.current(call.remaining())
         engine, view = self._engine, self._engine.view
         counts, generation = view.counts, view.generation
         tables = (generation.entities, generation.relationships)

@@ -93,8 +93,9 @@ class GraphService:
             async for part in parts:
                 yield _wire(part)
 
-    async def watch_graph(self, request: api.WatchGraphRequest, _call: Call) -> Stream:
+    async def watch_graph(self, request: api.WatchGraphRequest, call: Call) -> Stream:
         """Follows an answer."""
+        await self._engine.current(call.remaining())
         async with await self._hub.open(request) as messages:
             async for message in messages:
                 yield message

@@ -1,5 +1,5 @@
 """Where the log and the tables are kept: one contract, several engines."""
 
-from hyper_registry.store.url import open_store
+from hyper_registry.store.url import is_postgres, open_store, shown
 
-__all__ = ["open_store"]
+__all__ = ["is_postgres", "open_store", "shown"]

@@ -8,7 +8,7 @@ own.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -226,6 +226,13 @@ class Transaction(ABC):
     async def rollback(self) -> None:
         """Ends the transaction; nothing was written."""
 
+    async def renewals(self, lease_ids: Sequence[str]) -> Mapping[str, int]:
+        """How often these leases have been renewed; 0 of those that never were.
+
+        Until the transaction ends, nobody renews them. For a SharedStore alone.
+        """
+        raise NotImplementedError
+
 
 class Snapshot(ABC):
     """A read transaction: the tables and the log as they are at `head`. Closed by `aclose`."""
@@ -273,7 +280,12 @@ class Store(ABC):
     """The log, the tables and the results of one registry."""
 
     name: str
-    """What `GetStatistics.store` says: `memory`, `sqlite`."""
+    """What `GetStatistics.store` says: `memory`, `sqlite`, `postgresql`."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other servers may have it open too, and write to it."""
+        return isinstance(self, SharedStore)
 
     @abstractmethod
     async def open(self) -> Head:
@@ -389,3 +401,51 @@ class Store(ABC):
     @abstractmethod
     async def aclose(self) -> None:
         """Closes the store; what was committed stays."""
+
+
+class Seat(NamedTuple):
+    """Who does what one server does at a time.
+
+    `term` is another one with every other holder, and `beat` with everything that a holder says.
+    """
+
+    holder: str = ""
+    term: int = 0
+    beat: int = 0
+
+
+class SharedStore(Store):
+    """A store that several servers have open at once. `Transaction.renewals` works there."""
+
+    @abstractmethod
+    async def head(self) -> Head:
+        """The head as it is; a commit that was answered before this was called is in it.
+
+        Raises StoreUnavailable.
+        """
+
+    @abstractmethod
+    async def woken(self, seconds: float) -> None:
+        """Returns when another server may have written, or after so many seconds."""
+
+    @abstractmethod
+    async def take_seat(self, duty: str, holder: str, found: Seat) -> Seat:
+        """Takes a seat, or says that its holder is alive, if it is as it was found.
+
+        Answers the seat as it then is, whoever has it. Raises StoreUnavailable.
+        """
+
+    @abstractmethod
+    async def renew(self, lease_ids: Collection[str]) -> None:
+        """Counts one more renewal of each of these leases; waits for those that are held.
+
+        A crash of the database may forget the last ones. Raises StoreUnavailable.
+        """
+
+    @abstractmethod
+    async def all_renewals(self) -> Mapping[str, int]:
+        """How often each lease has been renewed that ever was. Raises StoreUnavailable."""
+
+    @abstractmethod
+    async def forget_renewals(self, lease_ids: Sequence[str]) -> None:
+        """Forgets leases that are no more. Raises StoreUnavailable."""

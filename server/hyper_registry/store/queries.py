@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
-from zlib import crc32
 
 from sqlalchemy import (
+    BigInteger,
+    BindParameter,
     Connection,
     Select,
-    bindparam,
     case,
     delete,
     func,
-    insert,
     inspect,
     literal,
     or_,
@@ -35,17 +34,16 @@ from hyper_registry.store.base import (
     ResultKey,
     StoredResult,
 )
-from hyper_registry.store.checksums import Damaged, Sums, of_change, of_row, of_values
-from hyper_registry.store.rules import completed_record, fitting, image_bytes
+from hyper_registry.store.checksums import Damaged, Sums, of_change, of_values
+from hyper_registry.store.rules import fitting, image_bytes
 
 _CHANGES_AT_ONCE = 4096
-_ROWS_AT_ONCE = 1024
 
-# The last version of the schema without derived health.
-_NO_HEALTHS = 3
+NO_HEALTHS = 3
+"""The last version of the schema without derived health."""
 
-# What `upgrade_schema` can bring up to date, and what needs nothing.
-_KNOWN_SCHEMAS = (2, 3, schema.SCHEMA_VERSION)
+# What can be brought up to date, and what needs nothing.
+_KNOWN_SCHEMAS = (2, 3, 4, schema.SCHEMA_VERSION)
 
 head = schema.registry_head.c
 revisions = schema.log_revisions.c
@@ -63,8 +61,7 @@ _REVISION = (
     revisions.checksum,
 )
 
-# The order of the columns is that of `read_head`.
-_HEAD = select(
+HEAD_COLUMNS = (
     head.revision,
     head.epoch,
     head.floor,
@@ -77,6 +74,9 @@ _HEAD = select(
     head.commit_id,
     head.checksum,
 )
+"""What `head_of` reads, in its order."""
+
+_HEAD = select(*HEAD_COLUMNS)
 
 # The order of the columns is that of `_commits`.
 _LOG = (
@@ -133,6 +133,11 @@ def new_commit_id() -> str:
     return uuid.uuid4().hex
 
 
+def new_epoch() -> str:
+    """The name of a history that no other one has."""
+    return uuid.uuid4().hex
+
+
 def check_schema(connection: Connection) -> int:
     """The version of the registry's schema, 0 where there is none.
 
@@ -152,78 +157,27 @@ def check_schema(connection: Connection) -> int:
     return version
 
 
-def create_schema(connection: Connection, views: Mapping[str, str]) -> None:
-    """Makes the tables and the head of a new history."""
-    schema.metadata.create_all(connection, checkfirst=False)
-    _create_views(connection, views)
-    epoch = uuid.uuid4().hex
-    row = HeadRow(Head(0, epoch, 0, 0, b""), 0, Sums(), new_commit_id())
-    connection.execute(
-        insert(schema.registry_head).values(
-            id=1, schema_version=schema.SCHEMA_VERSION, **row.values()
-        )
-    )
+def read_head(
+    connection: Connection, version: int = schema.SCHEMA_VERSION, lock: bool = False
+) -> HeadRow:
+    """The head, in this version of the schema; no other server writes it while it is locked.
 
-
-def upgrade_schema(connection: Connection, views: Mapping[str, str]) -> None:
-    """Makes an older schema that `check_schema` knows the newest one."""
-    # Version 2 had fewer views than 3; before 4 no health was derived.
-    for name in inspect(connection).get_view_names():
-        connection.exec_driver_sql(f"DROP VIEW {name}")
-    _create_views(connection, views)
-    before = read_head(connection, _NO_HEALTHS)
-    schema.entity_health.create(connection)
-    connection.exec_driver_sql(
-        f"ALTER TABLE {schema.registry_head.name}"
-        f" ADD COLUMN {head.healths_sum.name} BIGINT NOT NULL DEFAULT 0"
-    )
-    entities = before.sums.entities + sum(_complete_entities(connection))
-    after = replace(before, sums=before.sums._replace(entities=entities))
-    values = {"schema_version": schema.SCHEMA_VERSION, **after.values()}
-    connection.execute(update(schema.registry_head).values(values))
-
-
-def _complete_entities(connection: Connection) -> Iterator[int]:
-    """Adds what records did not have before schema 4; answers what that changes of their sum."""
-    row = schema.entities.c
-    texts = (row.id, row.type, row.name, row.version, row.feature, row.labels)
-    numbers = (row.status, row.health, row.revision, row.ordinal)
-    query = select(*texts, *numbers, row.record, row.checksum)
-    change = (
-        update(schema.entities)
-        .where(row.ordinal == bindparam("key"))
-        .values(record=bindparam("new_record"), checksum=bindparam("new_checksum"))
-    )
-    last = -1
-    while rows := connection.execute(
-        query.where(row.ordinal > last).order_by(row.ordinal).limit(_ROWS_AT_ONCE)
-    ).all():
-        changed: list[dict[str, Any]] = []
-        for found in rows:
-            old = found.record
-            if of_row(old, found[:6], found[6:10]) != found.checksum:
-                raise Damaged(f"the row of entity {found.id!r}")
-            new = completed_record(old, found.health, found.revision)
-            checksum = of_row(new, found[:6], found[6:10])
-            changed.append({"key": found.ordinal, "new_record": new, "new_checksum": checksum})
-            yield crc32(new) - crc32(old)
-        connection.execute(change, changed)
-        last = rows[-1].ordinal
-
-
-def _create_views(connection: Connection, views: Mapping[str, str]) -> None:
-    for name, selection in views.items():
-        connection.exec_driver_sql(f"CREATE VIEW {name} AS {selection}")
-
-
-def read_head(connection: Connection, version: int = schema.SCHEMA_VERSION) -> HeadRow:
-    """The head, in this version of the schema. Raises Damaged."""
+    Raises Damaged.
+    """
     query, left_out = _HEAD, frozenset[str]()
-    if version <= _NO_HEALTHS:
+    if version <= NO_HEALTHS:
         left_out = frozenset((head.healths_sum.name,))
         kept = (column for column in _HEAD.selected_columns if column is not head.healths_sum)
         query = select(*kept)
-    *values, commit_id, checksum = connection.execute(query).one()
+    if lock:
+        # In SQLite all transactions that write are serial, and this says nothing.
+        query = query.with_for_update()
+    return head_of(connection.execute(query).one(), left_out)
+
+
+def head_of(found: Sequence[Any], left_out: frozenset[str] = frozenset()) -> HeadRow:
+    """The head of a row of `HEAD_COLUMNS`, but for those that are left out. Raises Damaged."""
+    *values, commit_id, checksum = found
     row = HeadRow(Head(*values[:5]), values[5], Sums(*values[6:]), commit_id)
     if row.values(left_out)["checksum"] != checksum:
         raise Damaged("the head of the log")
@@ -232,7 +186,7 @@ def read_head(connection: Connection, version: int = schema.SCHEMA_VERSION) -> H
 
 def renew_head(connection: Connection) -> HeadRow:
     """Reads the head and writes a new commit id: with that it is settled which commits happened."""
-    row = replace(read_head(connection), commit_id=new_commit_id())
+    row = replace(read_head(connection, lock=True), commit_id=new_commit_id())
     connection.execute(update(schema.registry_head).values(row.values()))
     return row
 
@@ -427,7 +381,7 @@ def revision_at(connection: Connection, time: int) -> int | None:
     # Revisions have no gaps and times increase, so that halving needs no index. All of it is one
     # statement: a million revisions are twenty steps.
     below = now.floor - 1 if now.floor else 0
-    steps = select(literal(below).label("low"), literal(now.revision).label("high"))
+    steps = select(_int64(below).label("low"), _int64(now.revision).label("high"))
     search = steps.cte("search", recursive=True)
     has_come = revisions.committed_at <= time
     search = search.union_all(
@@ -451,6 +405,10 @@ def revision_at(connection: Connection, time: int) -> int | None:
     if (before is not None and before.time > time) or (after is not None and after.time <= time):
         raise Damaged("the log (its times do not increase)")
     return found
+
+
+def _int64(number: int) -> BindParameter[int]:
+    return literal(number, BigInteger())
 
 
 def headers(connection: Connection, wanted: Sequence[int]) -> dict[int, Header]:

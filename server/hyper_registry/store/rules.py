@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import orjson
 
-from hyper_registry.model.errors import StoreUnavailable
+from hyper_registry.model.errors import StoreLost, StoreUnavailable
 from hyper_registry.model.revision import Change, Commit, Head, chain
 from hyper_registry.store.base import Batch, LoggedChange, LogQuestion
 
@@ -42,6 +42,16 @@ def check_batch(batch: Batch, head: Head) -> None:
             raise ValueError(f"revision {commit.revision} of {count} changes is not {expected}")
     if batch.head.revision != expected:
         raise ValueError(f"the head is {batch.head.revision}, the last revision {expected}")
+
+
+def check_same(known: Head, found: Head) -> None:
+    """Raises StoreLost if a head that was found later does not continue the one that is known."""
+    if (
+        found.epoch != known.epoch
+        or found.revision < known.revision
+        or (found.revision == known.revision and found.hash != known.hash)
+    ):
+        raise StoreLost("the store has been set back to an older state while it was open")
 
 
 def check_empty(head: Head) -> None:

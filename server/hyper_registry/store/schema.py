@@ -1,4 +1,4 @@
-"""The tables, the same in every SQL database, and the SQL views.
+"""The tables, the same in every SQL database.
 
 Times are microseconds since 1970, UTC. A version is '' when absent, never NULL, so that uniqueness
 holds. `labels`, `metadata` and `regions` are JSON as text. `checksum` is of the row: see
@@ -7,8 +7,7 @@ holds. `labels`, `metadata` and `regions` are JSON as text. `checksum` is of the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from enum import IntEnum
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -23,21 +22,29 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
+from sqlalchemy.ext.compiler import compiles
 
-from hyper_registry.model.entity import Status
-from hyper_registry.model.relationship import FEATURE_TYPE
-from hyper_registry.model.revision import INDEX_BITS, MAX_CREATE_INDEX, Action, Kind
+from hyper_registry.model.revision import INDEX_BITS, MAX_CREATE_INDEX
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 # Only INTEGER can be SQLite's rowid, and there it is 64 bits wide.
 _INT64 = BigInteger().with_variant(Integer, "sqlite")
 
+# Ordered and compared by code points everywhere, whatever a database was made with.
+_TEXT = Text().with_variant(Text(collation="C"), "postgresql")
+
 metadata = MetaData()
 
 
+@compiles(Computed, "postgresql")
+def _stored(column: Computed, compiler: Any, **options: Any) -> str:
+    """Not all versions can compute a column when it is read, as SQLite does."""
+    return f"GENERATED ALWAYS AS ({compiler.sql_compiler.process(column.sqltext)}) STORED"
+
+
 def _text(name: str) -> Column[str]:
-    return Column(name, Text, nullable=False)
+    return Column(name, _TEXT, nullable=False)
 
 
 def _integer(name: str) -> Column[int]:
@@ -181,92 +188,21 @@ registry_head = Table(
     _integer("checksum"),
 )
 
+# Who does what only one server at a time may do: `beat` changes while the holder is alive, `term`
+# with every other holder.
+duties = Table(
+    "duties",
+    metadata,
+    Column("name", _TEXT, primary_key=True),
+    _text("holder"),
+    _integer("term"),
+    _integer("beat"),
+)
 
-def _iso(column: str) -> str:
-    """A time as ISO 8601 text in UTC, with microseconds."""
-    return (
-        f"strftime('%Y-%m-%dT%H:%M:%S', {column} / 1000000, 'unixepoch')"
-        f" || printf('.%06dZ', {column} % 1000000)"
-    )
-
-
-def _named(column: str, names: type[IntEnum]) -> str:
-    """The short name of a number; a number that is not known stays as it is."""
-    cases = " ".join(f"WHEN {one.value} THEN '{one.name.lower()}'" for one in names)
-    return f"CASE {column} {cases} ELSE CAST({column} AS TEXT) END"
-
-
-def _key_of(path: str) -> str:
-    """What the metadata has at a path: a text or a number, and what is neither as JSON."""
-    return f"json_extract(entities.metadata, '$.{path}')"
-
-
-# The first feature, by creation, that a plugin belongs to by an edge.
-_LINKED_FEATURE = f"""(
-    SELECT target_id FROM relationships
-    WHERE source_id = entities.id AND type = '{FEATURE_TYPE}' ORDER BY ordinal LIMIT 1)"""
-
-SQLITE_VIEWS: Mapping[str, str] = {
-    "audit_log": f"""
-SELECT
-  log_changes.revision AS revision,
-  {_iso("committed_at")} AS time,
-  actor,
-  method,
-  request_id,
-  {_named("action", Action)} AS action,
-  {_named("kind", Kind)} AS kind,
-  log_changes.id AS id
-FROM log_changes JOIN log_revisions ON log_revisions.revision = log_changes.revision
-""",
-    "plugins": f"""
-SELECT
-  id,
-  name,
-  version,
-  coalesce(nullif(feature, ''), {_LINKED_FEATURE}, 'unclassified') AS feature,
-  {_key_of("display_name")} AS display_name,
-  {_key_of("description")} AS description,
-  {_key_of("author")} AS author,
-  {_key_of("license")} AS license,
-  {_key_of("icon")} AS icon,
-  {_named("status", Status)} AS status,
-  {_key_of("annotations")} AS metadata,
-  {_key_of("capabilities")} AS capabilities,
-  {_key_of("dependencies")} AS dependencies,
-  {_key_of("mesh_integration")} AS mesh_config,
-  {_key_of("ui")} AS ui_config,
-  {_iso("created_at")} AS created_at,
-  {_iso("updated_at")} AS updated_at
-FROM entities WHERE type = 'plugin'
-""",
-    "features": f"""
-SELECT
-  id,
-  name,
-  {_key_of("category")} AS category,
-  {_key_of("icon")} AS icon,
-  {_key_of("description")} AS description,
-  {_key_of("tags")} AS tags,
-  {_key_of("mesh_service")} AS mesh_service,
-  {_key_of("namespace")} AS namespace,
-  coalesce(counts.plugins, 0) AS plugin_count,
-  status = {Status.ACTIVE.value} AS enabled
-FROM entities
-LEFT JOIN (SELECT feature AS feature_id, count(*) AS plugins FROM plugins GROUP BY 1) AS counts
-  ON counts.feature_id = entities.id
-WHERE type = 'feature'
-""",
-    "mesh_services": f"""
-SELECT
-  name AS service_name,
-  {_key_of("mesh.plugin_id")} AS plugin_id,
-  {_key_of("mesh.feature")} AS feature,
-  {_key_of("mesh.port")} AS port,
-  {_key_of("mesh.protocol")} AS protocol,
-  {_named("status", Status)} AS status,
-  {_key_of("mesh")} AS config
-FROM entities WHERE type = 'service' AND json_type(entities.metadata, '$.mesh') = 'object'
-""",
-}
-"""Offered to anyone with `sqlite3`, by name; `docs/sql.md` says what is in them."""
+# How often a lease was renewed. It is no part of the history: who has it expire looks at it.
+lease_renewals = Table(
+    "lease_renewals",
+    metadata,
+    Column("lease_id", _TEXT, primary_key=True),
+    _integer("counter"),
+)

@@ -10,9 +10,11 @@ under it.
 from __future__ import annotations
 
 import asyncio
+import random
+import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from weakref import WeakSet
 
@@ -24,7 +26,6 @@ from hyper_registry.model.errors import (
     CommitUnknown,
     RegistryError,
     StoreFull,
-    StoreLost,
     StoreUnavailable,
 )
 from hyper_registry.model.revision import Commit, Head, Header, Position
@@ -45,7 +46,7 @@ from hyper_registry.store.base import (
 )
 from hyper_registry.store.checksums import Damaged, RowCheck, Sums, of_healths
 from hyper_registry.store.queries import HeadRow
-from hyper_registry.store.rules import LogCheck, check_batch, check_empty
+from hyper_registry.store.rules import LogCheck, check_batch, check_empty, check_same
 from hyper_registry.store.threads import Worker
 
 P = ParamSpec("P")
@@ -114,7 +115,11 @@ class SqlStore(Store):
     views: Mapping[str, str]
     """The SQL views by name: what each of them selects."""
 
-    def __init__(self) -> None:
+    pauses: Sequence[float] = ()
+    """How many seconds to wait, about, before what a lost connection made fail is tried again."""
+
+    def __init__(self, migrates: bool = True) -> None:
+        self._migrates = migrates
         self._writer: Worker | None = None
         self._reader: Worker | None = None
         self._writing = asyncio.Lock()
@@ -137,6 +142,10 @@ class SqlStore(Store):
     def engine(self, writes: bool) -> Engine:
         """Makes connections, each to be used in one thread, whose transactions can write or not."""
 
+    def alone(self, connection: Connection) -> AbstractContextManager[None]:
+        """Keeps other servers from making the schema while this one looks whether it is there."""
+        return nullcontext()
+
     @abstractmethod
     def configure(self, connection: Connection) -> None:
         """Sets up what is found to be the registry's. Raises StoreUnavailable if it cannot."""
@@ -145,9 +154,13 @@ class SqlStore(Store):
     def translate(self, error: Exception) -> RegistryError:
         """StoreFull, or StoreUnavailable with what is wrong and where; also of Damaged."""
 
+    def lock(self) -> HeadRow:
+        """Finds out the head, and locks it until `commit` or `rollback` if others may write it."""
+        return self.settle() if self._known is None else self._known
+
     @abstractmethod
     def write(self, connection: Connection, known: HeadRow, batch: Batch, now: int) -> HeadRow:
-        """Begins a transaction, checks that the head is `known`, and writes the batch.
+        """Writes the batch, if the head is `known`, in the open transaction or a new one.
 
         Answers the head row that it wrote. Raises KnownResults, StoreUnavailable or what the driver
         raises.
@@ -155,7 +168,7 @@ class SqlStore(Store):
 
     @abstractmethod
     def begin_filling(self, connection: Connection, known: HeadRow) -> Filling:
-        """Begins a transaction that fills the registry, whose head is `known`."""
+        """Fills the registry, whose head is `known`, in the open transaction or a new one."""
 
     @abstractmethod
     def commit(self, connection: Connection) -> None:
@@ -164,6 +177,14 @@ class SqlStore(Store):
     @abstractmethod
     def rollback(self, connection: Connection) -> None:
         """Takes back what `write` or a Filling wrote, if its transaction is open."""
+
+    def cursor(self, connection: Connection) -> Any:
+        """A cursor of the driver's, which fetches no more than it is asked for."""
+        return connection.connection.cursor()
+
+    def hold_renewals(self, connection: Connection, lease_ids: Sequence[str]) -> Mapping[str, int]:
+        """See Transaction.renewals."""
+        raise NotImplementedError
 
     def maintain(self) -> None:
         """Is called after every commit, to wake what need not hold up the next. Raises nothing."""
@@ -194,16 +215,26 @@ class SqlStore(Store):
             raise
 
     async def begin(self) -> Transaction:
-        """See Store. Changes threads only if the outcome of a commit has to be found out."""
+        """See Store. Alone, it changes threads only if what a commit did has to be found out."""
         await self._writing.acquire()
         try:
-            writer = _running(self._writer)
-            if self._known is None:
-                self._known = await writer.run(self._settle)
-            return SqlTransaction(self, self._known)
+            writer, known = _running(self._writer), self._known
+            if known is None or self.is_shared:
+                known = await self._locked(writer)
+            return SqlTransaction(self, known)
         except BaseException:
             self._writing.release()
             raise
+
+    async def _locked(self, writer: Worker) -> HeadRow:
+        future = writer.submit(self._find_head)
+        try:
+            await asyncio.shield(future)
+        except asyncio.CancelledError:
+            # Nobody will end the transaction that is about to begin.
+            await _finished(writer.submit(self._end))
+            raise
+        return future.result()
 
     async def snapshot(self) -> Snapshot:
         """See Store."""
@@ -287,6 +318,14 @@ class SqlStore(Store):
         """Has the writer's thread commit; `end_transaction` must follow."""
         return _running(self._writer).submit(self._commit, known, batch, now)
 
+    async def locked_renewals(self, lease_ids: Sequence[str]) -> Mapping[str, int]:
+        """See Transaction.renewals."""
+        return await _running(self._writer).run(self._ask_renewals, lease_ids)
+
+    def submit_rollback(self) -> asyncio.Future[None]:
+        """Has the writer's thread end the open transaction; `end_transaction` must follow."""
+        return _running(self._writer).submit(self._end)
+
     def end_transaction(self, _: object = None) -> None:
         """Lets the next transaction begin."""
         self._writing.release()
@@ -317,22 +356,50 @@ class SqlStore(Store):
         self.acquire()
         with self.translated():
             self._connection = connection = self.engine(writes=True).connect()
-            version = queries.check_schema(connection)
-            connection.rollback()
-            self.configure(connection)
-            if version != schema.SCHEMA_VERSION:
-                make = queries.upgrade_schema if version else queries.create_schema
-                with connection.begin():
-                    make(connection, self.views)
+            with self.alone(connection):
+                version = queries.check_schema(connection)
+                connection.rollback()
+                self.configure(connection)
+                if version != schema.SCHEMA_VERSION:
+                    self._make_schema(connection, version)
         try:
-            self._known = self._settle()
+            self._known = self.settle()
         except StoreFull:
             # What is there can be read. Whether it has room again, the first write finds out.
             with self.translated(), self.engine(writes=False).connect() as reading:
                 return queries.read_head(reading).head
         return self._known.head
 
-    def _settle(self) -> HeadRow:
+    def _make_schema(self, connection: Connection, version: int) -> None:
+        # Imported here: it takes a while, and there is seldom anything to do.
+        from hyper_registry.store import migrating
+
+        if version and not self._migrates:
+            raise StoreUnavailable(
+                f"it has schema version {version}, and this program needs {schema.SCHEMA_VERSION}: "
+                "run nexus-registry migrate"
+            )
+        with connection.begin():
+            if version:
+                migrating.upgrade(connection, version, self.views)
+            else:
+                migrating.create(connection, self.views)
+
+    def _find_head(self) -> HeadRow:
+        self._known = self.lock()
+        return self._known
+
+    def _ask_renewals(self, lease_ids: Sequence[str]) -> Mapping[str, int]:
+        if self._connection is None:
+            raise StoreUnavailable("the store is closed")
+        with self.translated():
+            return self.hold_renewals(self._connection, lease_ids)
+
+    def _end(self) -> None:
+        if self._connection is not None:
+            self._undo(None)
+
+    def settle(self) -> HeadRow:
         """Finds out the head on a new connection, and makes it final by committing on top of it."""
         self._discard()
         try:
@@ -345,10 +412,10 @@ class SqlStore(Store):
             raise
 
     def _commit(self, known: HeadRow, batch: Batch, now: int) -> None:
-        check_batch(batch, known.head)
         if self._connection is None:
             raise StoreUnavailable("the store is closed; nothing was written")
         try:
+            check_batch(batch, known.head)
             self.check_place()
             with self.translated():
                 written = self.write(self._connection, known, batch, now)
@@ -376,12 +443,11 @@ class SqlStore(Store):
             raise CommitUnknown from error
 
     def _begin_filling(self) -> Filling:
-        if self._known is None:
-            self._known = self._settle()
-        check_empty(self._known.head)
+        known = self._find_head()
+        check_empty(known.head)
         assert self._connection is not None
         with self.translated():
-            return self.begin_filling(self._connection, self._known)
+            return self.begin_filling(self._connection, known)
 
     def _add(self, filling: Filling, part: Part) -> None:
         with self.translated():
@@ -396,7 +462,7 @@ class SqlStore(Store):
         self.maintain()
         return written.head
 
-    def _undo(self, error: BaseException) -> None:
+    def _undo(self, error: BaseException | None) -> None:
         """Takes an open transaction back; a connection that may be broken is not used again."""
         try:
             if self._connection is not None and not isinstance(error, StoreUnavailable):
@@ -417,7 +483,7 @@ class SqlStore(Store):
         self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         if self._connection is None:
-            self._known = self._settle()
+            self._known = self.settle()
         assert self._connection is not None
         try:
             with self.translated(), self._connection.begin():
@@ -436,27 +502,26 @@ class SqlStore(Store):
     def _query(
         self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        try:
-            with self.translated():
-                if self._reading is None:
-                    self._reading = self.engine(writes=False).connect()
-                with self._reading.begin():
-                    return query(self._reading, *args, **kwargs)
-        except StoreUnavailable:
-            self._close_reader()
-            raise
+        pauses = iter(self.pauses)
+        while True:
+            try:
+                with self.translated():
+                    if self._reading is None:
+                        self._reading = self.engine(writes=False).connect()
+                    with self._reading.begin():
+                        return query(self._reading, *args, **kwargs)
+            except StoreUnavailable:
+                self._close_reader()
+                if not pause(next(pauses, None)):
+                    raise
 
     def _verify(self, known: HeadRow | None) -> None:
         self.check_place()
         # A new connection remembers nothing of what was in the store before.
         with self.translated(), self.engine(writes=False).connect() as connection:
             found = queries.read_head(connection).head
-        if known is not None and (
-            found.epoch != known.head.epoch
-            or found.revision < known.head.revision
-            or (found.revision == known.head.revision and found.hash != known.head.hash)
-        ):
-            raise StoreLost("the store has been set back to an older state while it was open")
+        if known is not None:
+            check_same(known.head, found)
 
     def _close_reader(self) -> None:
         connection, self._reading = self._reading, None
@@ -479,7 +544,7 @@ class SqlStore(Store):
 
 
 class SqlTransaction(Transaction):
-    """Holds the store's lock; the database's own is taken when it commits."""
+    """Holds the store's lock; the database's own is taken when it commits, if others can write."""
 
     def __init__(self, store: SqlStore, known: HeadRow) -> None:
         self.head = known.head
@@ -501,11 +566,25 @@ class SqlTransaction(Transaction):
         future.add_done_callback(self._store.end_transaction)
         await asyncio.shield(future)
 
+    async def renewals(self, lease_ids: Sequence[str]) -> Mapping[str, int]:
+        """See Transaction."""
+        return await self._store.locked_renewals(lease_ids)
+
     async def rollback(self) -> None:
         """See Transaction."""
-        if not self._ended:
-            self._ended = True
+        if self._ended:
+            return
+        self._ended = True
+        if not self._store.is_shared:
             self._store.end_transaction()
+            return
+        try:
+            future = self._store.submit_rollback()
+        except BaseException:
+            self._store.end_transaction()
+            raise
+        future.add_done_callback(self._store.end_transaction)
+        await asyncio.shield(future)
 
 
 class SqlSnapshot(Snapshot):
@@ -593,7 +672,9 @@ class SqlSnapshot(Snapshot):
 
     def _begin(self) -> Head:
         with self._store.translated():
+            # What is large is not to be fetched before the first part of it is asked for.
             self._connection = self._store.engine(writes=False).connect()
+            self._connection = self._connection.execution_options(stream_results=True)
             self._connection.begin()
             row = queries.read_head(self._connection)
             self._sums = row.sums
@@ -606,7 +687,7 @@ class SqlSnapshot(Snapshot):
     def _execute(self, query: Select[Any]) -> Any:
         # The driver's own cursor: rows of SQLAlchemy's would be a third of the time of a start.
         with self._store.translated():
-            cursor = self._reader(self._use().connection.cursor())
+            cursor = self._reader(self._store.cursor(self._use()))
             cursor.execute(str(query.compile(dialect=self._use().dialect)))
             return cursor
 
@@ -651,6 +732,15 @@ class SqlSnapshot(Snapshot):
                 reader.close()
         connection, self._connection = self._connection, None
         _close(connection, self._store.driver_errors)
+
+
+def pause(seconds: float | None) -> bool:
+    """Waits about so long, in a thread; answers whether there was something to wait for."""
+    if seconds is None:
+        return False
+    # Not all servers at once.
+    time.sleep(seconds * random.uniform(0.5, 1.5))
+    return True
 
 
 def _running(worker: Worker | None) -> Worker:

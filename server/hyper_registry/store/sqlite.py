@@ -19,7 +19,7 @@ from weakref import WeakSet
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event
 
 from hyper_registry.model.errors import RegistryError, StoreFull, StoreLost, StoreUnavailable
-from hyper_registry.store import queries, schema, sqlite_write
+from hyper_registry.store import queries, sqlite_write, views
 from hyper_registry.store.base import Batch
 from hyper_registry.store.checksums import Damaged
 from hyper_registry.store.queries import HeadRow
@@ -55,10 +55,10 @@ class SqliteStore(SqlStore):
 
     name = "sqlite"
     driver_errors = (sqlite3.Error,)
-    views = schema.SQLITE_VIEWS
+    views = views.views(views.SQLITE)
 
-    def __init__(self, path: str | Path) -> None:
-        super().__init__()
+    def __init__(self, path: str | Path, migrates: bool = True) -> None:
+        super().__init__(migrates)
         # Resolved, so that the lock is on the same side file whichever way the file is named.
         self.path = Path(path).resolve()
         self._lock = FileLock(self.path)

@@ -15,27 +15,13 @@ from typing import Any
 from sqlalchemy import Table
 
 from hyper_registry.model.errors import StoreUnavailable
-from hyper_registry.model.revision import Commit, Head, ordinal_of
-from hyper_registry.store import schema
-from hyper_registry.store.base import (
-    Batch,
-    EntityRow,
-    HealthRow,
-    KnownResults,
-    Part,
-    RelationshipRow,
-    StoredResult,
-)
-from hyper_registry.store.checksums import of_change, of_healths, of_row, of_values
+from hyper_registry.model.revision import Commit, Head
+from hyper_registry.store import rows, schema
+from hyper_registry.store.base import Batch, HealthRow, KnownResults, Part, StoredResult
 from hyper_registry.store.queries import HeadRow, new_commit_id, result_of
-from hyper_registry.store.rules import labels_json, regions_json
 
 _EXACT = 32
 _MOST = 256
-
-# The number of the first change of a revision that was never here with its changes: below that of
-# every change that is, however many it had.
-_FORGOTTEN = -(1 << 40)
 
 _HEAD = """
 UPDATE registry_head
@@ -84,13 +70,9 @@ class Filling:
 
     def add(self, part: Part) -> None:
         """Writes a part."""
-        entities: list[Any] = []
-        for entity in part.entities:
-            _add_entity(entities, entity)
+        entities = [value for row in part.entities for value in rows.entity(row)]
         _entities.insert(self._cursor, entities)
-        relationships: list[Any] = []
-        for relationship in part.relationships:
-            _add_relationship(relationships, relationship)
+        relationships = [value for row in part.relationships for value in rows.relationship(row)]
         _relationships.insert(self._cursor, relationships)
         _write_log(self._cursor, part.commits, self._changes)
         self._changes += sum(len(commit.changes) for commit in part.commits)
@@ -119,11 +101,11 @@ class _Table:
         self._conflict = conflict
         self._texts: dict[int, str] = {}
 
-    def _text(self, rows: int) -> str:
-        text = self._texts.get(rows)
+    def _text(self, count: int) -> str:
+        text = self._texts.get(count)
         if text is None:
-            text = self._start + ", ".join([self._row] * rows) + self._conflict
-            self._texts[rows] = text
+            text = self._start + ", ".join([self._row] * count) + self._conflict
+            self._texts[count] = text
         return text
 
     def insert(self, cursor: sqlite3.Cursor, values: list[Any], *extra: Any) -> int:
@@ -198,13 +180,7 @@ def _move_head(cursor: sqlite3.Cursor, known: HeadRow, written: HeadRow) -> None
 
 
 def _write_results(cursor: sqlite3.Cursor, results: Sequence[StoredResult], now: int) -> None:
-    values: list[Any] = []
-    row: list[Any]
-    for result in results:
-        key = result.key
-        row = [key.principal, key.method, key.key, result.body_hash]
-        row += [result.revision, result.response, result.expires_at]
-        values += (*row, of_values(*row))
+    values = [value for result in results for value in rows.result(result)]
     if _results.insert(cursor, values, now) < len(results):
         # Looked up only now, and without this batch's own: nobody else can write meanwhile.
         cursor.execute("ROLLBACK")
@@ -227,7 +203,8 @@ def _write_entities(cursor: sqlite3.Cursor, batch: Batch, before: int) -> None:
         created: list[Any] = []
         changed: list[Any] = []
         for row in batch.entities:
-            _add_entity(created if row.entity.create_revision > before else changed, row)
+            new = row.entity.create_revision > before
+            (created if new else changed).extend(rows.entity(row))
         if not _put(cursor, _entities, _entity_updates, created, changed):
             _entities.delete(cursor, [row.entity.id for row in batch.entities])
             _entities.insert(cursor, changed + created)
@@ -241,7 +218,7 @@ def _write_relationships(cursor: sqlite3.Cursor, batch: Batch, before: int) -> N
         changed: list[Any] = []
         for row in batch.relationships:
             new = row.relationship.create_revision > before
-            _add_relationship(created if new else changed, row)
+            (created if new else changed).extend(rows.relationship(row))
         if not _put(cursor, _relationships, _relationship_updates, created, changed):
             _relationships.delete(cursor, [row.relationship.id for row in batch.relationships])
             _relationships.insert(cursor, changed + created)
@@ -251,11 +228,7 @@ def _write_healths(
     cursor: sqlite3.Cursor, written: Sequence[HealthRow], cleared: Sequence[HealthRow]
 ) -> None:
     if written:
-        values: list[Any] = []
-        for row, checksum in zip(written, of_healths(written).tolist(), strict=True):
-            values += row
-            values.append(checksum)
-        _healths.insert(cursor, values)
+        _healths.insert(cursor, [value for row in rows.healths(written) for value in row])
     kept = {row.ordinal for row in written}
     if gone := [row.ordinal for row in cleared if row.ordinal not in kept]:
         _healths.delete(cursor, gone, "ordinal")
@@ -282,89 +255,14 @@ def _put(
     return True
 
 
-def _add_entity(values: list[Any], row: EntityRow) -> None:
-    entity = row.entity
-    # int(): the driver is slow with subclasses of int, as enums are.
-    ordinal = ordinal_of(entity.create_revision, row.create_index)
-    status, health, labels = int(entity.status), int(entity.health), labels_json(entity.labels)
-    values += (
-        ordinal,
-        entity.id,
-        entity.type,
-        entity.name,
-        entity.version,
-        status,
-        health,
-        row.feature,
-        labels,
-        row.metadata_json,
-        regions_json(entity.regions),
-        entity.created_at,
-        entity.updated_at,
-        entity.revision,
-        row.record,
-        of_row(
-            row.record,
-            (entity.id, entity.type, entity.name, entity.version, row.feature, labels),
-            (status, health, entity.revision, ordinal),
-        ),
-    )  # fmt: skip
-
-
-def _add_relationship(values: list[Any], row: RelationshipRow) -> None:
-    relationship = row.relationship
-    ordinal = ordinal_of(relationship.create_revision, row.create_index)
-    bidirectional = int(relationship.bidirectional)
-    values += (
-        ordinal,
-        relationship.id,
-        relationship.source_id,
-        relationship.target_id,
-        relationship.type,
-        relationship.weight,
-        bidirectional,
-        relationship.version_constraint,
-        row.metadata_json,
-        relationship.created_at,
-        relationship.updated_at,
-        relationship.revision,
-        row.record,
-        of_row(
-            row.record,
-            (
-                relationship.id,
-                relationship.source_id,
-                relationship.target_id,
-                relationship.type,
-            ),
-            (bidirectional, relationship.revision, ordinal),
-        ),
-    )  # fmt: skip
-
-
 def _write_log(cursor: sqlite3.Cursor, commits: Sequence[Commit], last: int) -> None:
     """Adds to the log; `last` is the number of the last change that is in it."""
     revisions: list[Any] = []
     changes: list[Any] = []
-    row: list[Any]
     for commit in commits:
-        revision = commit.revision
-        row = [revision, commit.time, commit.actor, commit.method, commit.request_id]
-        row += [commit.hash, last + 1 if commit.changes else _FORGOTTEN]
-        revisions += (*row, of_values(*row))
-        for index, change in enumerate(commit.changes):
-            last += 1
-            changes += (
-                last,
-                revision,
-                index,
-                int(change.kind),
-                int(change.action),
-                change.id,
-                change.ordinal,
-                change.before,
-                change.after,
-                of_change(revision, index, change),
-            )
+        revisions += rows.revision(commit, last + 1)
+        for row in rows.changes(commit, last + 1):
+            changes += row
+        last += len(commit.changes)
     _revisions.insert(cursor, revisions)
     _changes.insert(cursor, changes)

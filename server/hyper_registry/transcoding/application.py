@@ -71,7 +71,8 @@ class Transcoder:
     """Serves the methods of services that have an HTTP annotation.
 
     `generation` is that of the view (see `methods.look`), `max_bytes` is how large a request's body
-    is at most. Raises TemplateError for two bindings that cannot be told from each other.
+    is at most. With `looks`, methods that only look at the view are called on HTTP's own loop.
+    Raises TemplateError for two bindings that cannot be told from each other.
     """
 
     def __init__(
@@ -81,7 +82,10 @@ class Transcoder:
         door: Door,
         generation: Callable[[], object],
         max_bytes: int,
+        *,
+        looks: bool = True,
     ) -> None:
+        self._looks = looks
         self._bridge = bridge
         self._door = door
         self._generation = generation
@@ -131,7 +135,8 @@ class Transcoder:
         request = await self._read(exchange, served, captures)
         method, seconds = served.binding.method, said.timeout(exchange.headers)
         call = _call(exchange, served, DEFAULT_SECONDS if seconds is None else seconds)
-        answer = look(method, request, call, self._generation) if method.is_look else None
+        may_look = self._looks and method.is_look
+        answer = look(method, request, call, self._generation) if may_look else None
         if answer is None:
             answer = await self._ask(exchange, lambda: method.behaviour(request, call), call)
         reply = await in_thread_if(

@@ -24,9 +24,15 @@ _NO_ERROR = "ASGI callable returned without completing handshake."
 
 
 class HttpServer:
-    """Serves an ASGI application on host and port. `port` is the port that it got."""
+    """Serves an ASGI application on host and port. `port` is the port that it got.
 
-    def __init__(self, application: ASGIApp, host: str, port: int) -> None:
+    With `shares_port`, other processes may serve on it as well.
+    """
+
+    def __init__(
+        self, application: ASGIApp, host: str, port: int, *, shares_port: bool = False
+    ) -> None:
+        self._shares_port = shares_port
         self._host = host
         self.port = port
         self._socket: socket.socket | None = None
@@ -44,7 +50,7 @@ class HttpServer:
 
     async def start(self) -> None:
         """Binds the address and serves. Raises OSError if it cannot be bound."""
-        self._socket = _bind(self._host, self.port)
+        self._socket = _bind(self._host, self.port, self._shares_port)
         self.port = self._socket.getsockname()[1]
         self._thread.start()
         if not await asyncio.to_thread(self._started.wait, _START_SECONDS):
@@ -106,10 +112,12 @@ def _is_news(record: logging.LogRecord) -> bool:
     return record.msg != _NO_ERROR
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def _bind(host: str, port: int, shares: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shares:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         listener.bind((host, port))
     except OSError:

@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hyper_registry.model.entity import Health
 from hyper_registry.model.errors import HistoryChanged, RegistryError, TokenExpired, TokenInvalid
+from hyper_registry.model.health import turns_of
 from hyper_registry.model.revision import Action, Change, Commit, Kind
 from hyper_registry.query import audit, tokens
 from hyper_registry.query.audit import AuditQuestion, list_audit_entries
@@ -106,7 +108,7 @@ def naive_entry(commit: Commit, change: Change) -> Json:
         "revision": commit.revision, "time": commit.time, "actor": commit.actor,
         "method": commit.method.split("/")[-1], "request_id": commit.request_id,
         "action": {1: "create", 2: "update", 3: "delete"}[change.action],
-        "kind": {1: "entity", 2: "relationship", 3: "compaction"}[change.kind],
+        "kind": {1: "entity", 2: "relationship", 3: "compaction", 4: "health"}[change.kind],
         "resource_id": change.id, "changed_fields": [], "before": {}, "after": {},
         "resource_type": "", "resource_name": "",
     }  # fmt: skip
@@ -117,6 +119,13 @@ def naive_entry(commit: Commit, change: Change) -> Json:
             "changed_fields": ["compacted_revision"],
             "after": {"compacted_revision": floor},
         }
+    if change.kind == Kind.HEALTH:
+        turns = turns_of(change)
+        before, after = (
+            {Health(one).name.lower(): healths.count(one) for one in healths}
+            for healths in (turns.before.tolist(), turns.after.tolist())
+        )
+        return entry | {"changed_fields": ["health"], "before": before, "after": after}
     kind = Entity if change.kind == Kind.ENTITY else Relationship
     before, after = (
         {} if image is None else to_dict(kind.FromString(image))

@@ -109,7 +109,7 @@ def naive_changes(before: Resource, after: Resource) -> list[str]:
     """The paths whose values differ, in the order in which they are told."""
     changed = [
         name
-        for name in ("name", "version", "status", "health", "regions")
+        for name in ("name", "version", "status", "health", "reported_health", "regions")
         if before[name] != after[name]
     ]
     for field in ("metadata", "labels"):

@@ -195,3 +195,30 @@ async def test_every_kind_of_change_is_applied() -> None:
             await submit_all(theirs, oracle, [request(*step)])
         await submit_all(ours, oracle, [request(CreateEntity(entity("c")))])
         await check(ours, oracle)
+
+
+async def test_a_history_that_parted_gets_another_name() -> None:
+    """Only then: one that goes on, or that cannot be told from that, keeps its name."""
+    async with two(MemoryDisk()) as (ours, store, theirs):
+        disk = store.inner._disk
+        await ready(ours, "a")
+        epoch = disk.head.epoch
+        await ours.committer.rename()
+        await ready(theirs, "b")
+        await ready(theirs, "c")
+        await ours.committer.rename()
+        await theirs.compact(4, "", "")
+        await theirs.store.trim(4, 100)
+        await ours.committer.rename()
+        assert disk.head.epoch == epoch
+    async with two(MemoryDisk()) as (ours, store, theirs):
+        disk = store.inner._disk
+        await ready(ours, "a")
+        head, log = disk.head, [*disk.log]
+        await ready(ours, "b")
+        disk.head, disk.log = head, log
+        await ours.committer.rename()
+        renamed = disk.head.epoch
+        assert renamed != head.epoch
+        await ours.committer.rename()
+        assert disk.head == replace(head, epoch=renamed)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numba.core.dispatcher import Dispatcher
 
-from hyper_registry.app import _warm_up
+from hyper_registry.app import warm_up
 from hyper_registry.model.relationship import Direction, Relationship
 from hyper_registry.query import graph, kernels, listing, traversal
 from hyper_registry.query.filters import EntityFilter, RelationshipFilter
@@ -65,7 +65,7 @@ def test_no_call_waits_for_a_compiler() -> None:
 
 def check_warm_up() -> None:
     """Fails if something that a server does compiles a kernel after the warm-up."""
-    _warm_up()
+    warm_up()
     before = _compiled()
     asyncio.run(_use_everything())
     assert _compiled() == before

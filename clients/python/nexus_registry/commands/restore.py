@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from nexus_registry.failures import SERVER_MISSING, Failure
 from nexus_registry.program import command as make_command
 from nexus_registry.progress import progress_bar
 from nexus_registry.rendering.words import size
+from nexus_registry.server_package import of_server
 from nexus_registry.session import Session, pass_session
 
 if TYPE_CHECKING:
     from nexus_registry.rendering.entities import Pair
-
-T = TypeVar("T")
 
 # The server's `Summary`, which may not be there to be imported.
 Summary = Any
@@ -30,13 +28,14 @@ Summary = Any
     nexus-registry restore registry.backup --check
     nexus-registry restore registry.backup --database /data/registry.db
     nexus-registry serve --database /data/registry.db
+    nexus-registry restore registry.backup --database postgresql://registry@db/registry
     """,
 )
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 @click.option(
     "--database",
     envvar="REGISTRY_DB",
-    metavar="PATH",
+    metavar="PATH|URL",
     help="The database to make. Default: $REGISTRY_DB, else where serve keeps its own.",
 )
 @click.option("--check", is_flag=True, help="Only verify the file, and tell what is in it.")
@@ -51,10 +50,10 @@ def command(session: Session, file: Path, database: str | None, check: bool) -> 
     asks no server, and needs the server's package.
     """
     if check:
-        summary = _of_server(file, lambda: _check(session, file))
+        summary = of_server(lambda: _check(session, file), file)
         _show(session, summary, {})
         return
-    summary, where, epoch = _of_server(file, lambda: _restore(session, file, database))
+    summary, where, epoch = of_server(lambda: _restore(session, file, database), file)
     _show(session, summary, {"database": where, "epoch": epoch})
 
 
@@ -69,32 +68,12 @@ def _restore(session: Session, file: Path, database: str | None) -> tuple[Summar
     """The summary, and the path and epoch of the database that was made."""
     from hyper_registry import restore
     from hyper_registry.config import default_database
+    from hyper_registry.store import shown
 
     where = database or default_database()
     with progress_bar(session, "restoring", None) as advance:
         summary, head = restore.restore(file, where, advance)
-    return summary, where, head.epoch
-
-
-def _of_server(file: Path, work: Callable[[], T]) -> T:
-    """What the server's package answers; raises Failure for what it refuses, or if it is not there.
-
-    A problem of the file names it; others name what they are about themselves.
-    """
-    try:
-        from hyper_registry.config import ConfigError
-        from hyper_registry.model.errors import RegistryError
-        from hyper_registry.store.backup import BackupError
-    except ModuleNotFoundError as error:
-        if error.name != "hyper_registry":
-            raise
-        raise Failure(SERVER_MISSING) from error
-    try:
-        return work()
-    except BackupError as error:
-        raise Failure(f"{file}: {error}") from error
-    except (ConfigError, RegistryError) as error:
-        raise Failure(str(error)) from error
+    return summary, shown(where), head.epoch
 
 
 def _show(session: Session, summary: Summary, made: dict[str, str]) -> None:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["InTurn", "Stubs"]
 
-_CHANNEL: list[tuple[str, int]] = [
+_CHANNEL: list[tuple[str, int | str]] = [
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -47,6 +47,8 @@ _CHANNEL: list[tuple[str, int]] = [
     ("grpc.enable_retries", 0),
     # A channel with options of its own would share its connections with every other one.
     ("grpc.use_local_subchannel_pool", 1),
+    # Where a target has several addresses, calls go to all of them in turn.
+    ("grpc.lb_policy_name", "round_robin"),
 ]
 
 

@@ -135,6 +135,7 @@ class Prober(Keeper):
         super().__init__(registry)
         self.allowed = allowed
         self._committer = registry.committer
+        self._duty = registry.duty
         self._resolver = Resolver(lookup)
         self._steady = steady
         self._chance = chance
@@ -234,7 +235,10 @@ class Prober(Keeper):
             service = self._services.get(id_)
             if service is None or service.number != number:
                 continue
-            if isinstance(service.plan, Plan):
+            if isinstance(service.plan, Plan) and not self._duty.is_ours:
+                # Another server does it; it may have to be done here at any time.
+                self._await(service, now + service.plan.interval)
+            elif isinstance(service.plan, Plan):
                 task = asyncio.create_task(self._probe(service, service.plan))
                 self._running.add(task)
                 task.add_done_callback(self._ended)

@@ -1,0 +1,1 @@
+"""How the schema of an older version becomes the newest one, by Alembic."""

@@ -1,0 +1,124 @@
+"""`serve --workers`: several processes behind the same ports."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import httpx
+import psutil
+import pytest
+from click.testing import CliRunner
+
+from hyper_registry.__main__ import serve
+from nexus_registry.conformance.stubs import Stubs
+from ose.registry.v1.entity_pb2 import Entity
+from ose.registry.v1.entity_service_pb2 import CreateEntityRequest, GetEntityRequest
+from tests.support.postgres import Cluster
+from tests.support.servers import Program
+from tests.support.waiting import eventually
+
+
+def free_port() -> int:
+    """A port that is free now."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port: int = listening.getsockname()[1]
+        return port
+
+
+@asynccontextmanager
+async def workers(url: str, count: int) -> AsyncIterator[Program]:
+    """A program with so many workers that serve."""
+    program = Program(url, "--workers", str(count))
+    program.grpc_port, program.http_port = free_port(), free_port()
+    try:
+        await program.start()
+        await eventually(lambda: len(pids(program)) == count, seconds=60)
+        yield program
+    finally:
+        await program.aclose()
+
+
+def pids(program: Program) -> list[int]:
+    """The process numbers of the workers that have ever served, in order."""
+    return [entry["pid"] for entry in program.logs if entry.get("event") == "worker_serves"]
+
+
+async def test_workers_share_ports(cluster: Cluster) -> None:
+    """Each has its share of the clients; one that crashes is replaced, and others go on.
+
+    SIGTERM ends all of them in order.
+    """
+    url = cluster.create()
+    async with workers(url, 2) as program:
+        clients = [Stubs(program.target) for _ in range(12)]
+        made = CreateEntityRequest(entity=Entity(id="e", type="a", name="e"))
+        await clients[0].entities.CreateEntity(made, wait_for_ready=True)
+        asked = GetEntityRequest(id="e")
+        for client in clients:
+            await client.entities.GetEntity(asked, wait_for_ready=True)
+        async with httpx.AsyncClient() as http:
+            url = f"http://127.0.0.1:{program.http_port}/api/v1/entities/e"
+            assert (await http.get(url)).json()["id"] == "e"
+        first, second = pids(program)
+        connections = {
+            pid: [
+                one
+                for one in psutil.Process(pid).net_connections()
+                if one.laddr.port == program.grpc_port and one.raddr
+            ]
+            for pid in (first, second)
+        }
+        assert all(connections.values())
+        os.kill(second, signal.SIGKILL)
+        failed = 0
+        for client in clients:
+            try:
+                await client.entities.GetEntity(asked)
+            except grpc.aio.AioRpcError as error:
+                assert error.code() == grpc.StatusCode.UNAVAILABLE  # noqa: PT017 - not all of them
+                failed += 1
+        assert failed <= len(connections[second])
+        await eventually(lambda: len(pids(program)) == 3, seconds=30)
+        for client in clients:
+            await client.entities.GetEntity(asked, wait_for_ready=True)
+            await client.aclose()
+        assert await program.terminate() == 0
+        assert not any(map(psutil.pid_exists, pids(program)))
+        assert [entry["event"] for entry in program.logs].count("stopped") == 2
+
+
+async def test_a_worker_that_cannot_serve(cluster: Cluster) -> None:
+    """What the first one is refused for is said, and the program ends instead of trying on."""
+    program = Program(f"{cluster.url('nowhere')}", "--workers", "2")
+    program.grpc_port, program.http_port = free_port(), free_port()
+    began = time.monotonic()
+    await program.spawn()
+    assert await program.wait() == 1
+    assert any("nowhere" in one["text"] and "does not exist" in one["text"] for one in program.logs)
+    assert time.monotonic() - began < 30
+
+
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        (["--database", "registry.db"], "need a database that they can share"),
+        (["--database", "postgresql://h/d", "--grpc-address", "127.0.0.1:0"], "need a port"),
+        (
+            ["--database", "postgresql://h/d", "--grpc-address", "unix:x"],
+            "share ports, not sockets",
+        ),
+    ],
+)
+def test_what_workers_cannot_do(arguments: list[str], advice: str, tmp_path: Path) -> None:
+    """On SQLite there is one process, and a port that is to be shared has a number."""
+    done = CliRunner().invoke(serve, [*arguments, "--workers", "2"])
+    assert done.exit_code == 1
+    assert advice in done.output
