@@ -78,6 +78,14 @@ test: $(DEV) ## The fast suite, minutes. REQUIRE_ALL=1: a missing tool fails ins
 faults: $(DEV) ## The long suite: crashes, failing disks, crowds. ROUNDS=10 SOAK_SECONDS=10: a shorter one.
 	$(BIN)/python -m pytest tests/faults --timeout=300 $(ARGS)
 
+SERVER ?= localhost:50051
+HTTP ?=
+
+.PHONY: conformance
+conformance: $(DEV) ## Does a running server keep its promises? SERVER=host:port HTTP=http://host:port.
+	$(BIN)/nexus-registry conformance $(addprefix --server=,$(SERVER)) \
+	  $(addprefix --http=,$(HTTP)) $(ARGS)
+
 BENCH ?= $(sort $(wildcard benchmarks/bench_*.py))
 
 .PHONY: bench

@@ -1,7 +1,7 @@
 """Clients that do everything at once, and write down what they were told.
 
 The choices follow from a seed; how they interleave does not. What is written down is judged by
-`tests.support.validators`.
+`validators`.
 """
 
 from __future__ import annotations
@@ -10,13 +10,21 @@ import asyncio
 import itertools
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
 
-from hyper_registry.query.tokens import ResumeToken
+from nexus_registry.conformance.history import (
+    NOT_TOLD,
+    WRITES,
+    History,
+    Operation,
+    WatchStream,
+    told_revision,
+)
+from nexus_registry.conformance.stubs import Stubs
 from ose.registry.client._errors import from_rpc_error
 from ose.registry.v1.admin_service_pb2 import CompactRequest
 from ose.registry.v1.entity_pb2 import Entity, EntityFilter, HealthStatus
@@ -35,7 +43,7 @@ from ose.registry.v1.graph_service_pb2 import (
 )
 from ose.registry.v1.mutation_pb2 import Mutation, Precondition
 from ose.registry.v1.registry_service_pb2 import ExportRequest, ImportRequest, WriteRequest
-from ose.registry.v1.relationship_pb2 import Relationship, RelationshipFilter
+from ose.registry.v1.relationship_pb2 import HealthCoupling, Relationship, RelationshipFilter
 from ose.registry.v1.relationship_service_pb2 import (
     CreateRelationshipRequest,
     DeleteRelationshipRequest,
@@ -44,36 +52,91 @@ from ose.registry.v1.relationship_service_pb2 import (
     UpdateRelationshipRequest,
 )
 from ose.registry.v1.watch_service_pb2 import WatchRequest
-from tests.support.history import NOT_TOLD, WRITES, History, Operation, WatchStream, told_revision
-from tests.support.servers import Stubs
 
 BOOKMARK_SECONDS = 0.2
-_TYPES = ("service", "plugin", "host")
-_LINKS = ("depends_on", "requires", "peer")
+FOREIGN_TOKEN = (
+    "TuXVPC7tAXdbIjAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwOjAwMDAwMDAwMDAwMDAwMDAiLDFd"
+)
+"""A resume token of revision 1 of another registry."""
+
 _REPORTED = (
     *2 * (HealthStatus.HEALTH_STATUS_HEALTHY,),
     HealthStatus.HEALTH_STATUS_DEGRADED,
     *2 * (HealthStatus.HEALTH_STATUS_UNHEALTHY,),
 )
-_ENTITIES = [f"e{number}" for number in range(16)]
 _CALL_SECONDS = 20.0
 
 Call = Callable[[Any], Awaitable[Any]]
 
 
+class World:
+    """What a workload works on: names, in a namespace of its own if there is other data.
+
+    With a namespace, all its types but `depends_on` are its own, so that it can list, export and
+    watch what is its own, and each relationship says whether it carries health, whatever is
+    configured of types; without one it takes the registry for its own.
+    """
+
+    def __init__(self, namespace: str = "") -> None:
+        self.entities = [f"{namespace}e{number}" for number in range(16)]
+        self.types = [f"{namespace}{name}" for name in ("service", "plugin", "host")]
+        self.links = ["depends_on", f"{namespace}requires", f"{namespace}peer"]
+        self.listed_types = self.types if namespace else []
+        self.listed_links = self.links[1:] if namespace else []
+
+    def link(self, source: str, target: str, type_: str) -> Relationship:
+        """A relationship; those of the last type do not carry health, the others do."""
+        link = Relationship(source_id=source, target_id=target, type=type_)
+        if self.listed_types:
+            is_soft = type_ == self.links[-1]
+            link.health_coupling = (
+                HealthCoupling.HEALTH_COUPLING_SOFT
+                if is_soft
+                else HealthCoupling.HEALTH_COUPLING_HARD
+            )
+        return link
+
+    def everything(
+        self, labels: Sequence[str] = (), healths: Sequence[HealthStatus.ValueType] = ()
+    ) -> dict[str, Any]:
+        """The filters of a WatchRequest that follows all of it, or the entities that are so."""
+        if labels or healths:
+            some = EntityFilter(types=self.listed_types, labels=labels, healths=healths)
+            return {"entities": some}
+        if not self.listed_types:
+            return {}
+        return {
+            "entities": EntityFilter(types=self.listed_types),
+            "relationships": RelationshipFilter(types=self.listed_links),
+        }
+
+
 class Workload:
     """A workload against one server; `history` is what it has written down.
 
-    `connect` makes the stubs; a new server on the same data may take the place of the old one by
-    `reconnect`.
+    It begins behind revision `begin`. Half-way it compacts, if `compacts`, after it has awaited
+    `before_compaction`.
     """
 
-    def __init__(self, stubs: Stubs, seed: int, name: str = "run") -> None:
+    def __init__(
+        self,
+        stubs: Stubs,
+        seed: int,
+        name: str = "run",
+        world: World | None = None,
+        begin: int = 0,
+        *,
+        compacts: bool = True,
+        before_compaction: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self.history = History(interval=BOOKMARK_SECONDS)
         self.stubs = stubs
         self.name = name
         self.seed = seed
-        self.known = 0
+        self.world = world or World()
+        self.known = self.begin = begin
+        self._compacts = compacts
+        self._before_compaction = before_compaction
         self._numbers = itertools.count(1)
         self._groups = itertools.count(1)
         self._seen: dict[str, int] = {}  # ids and the revisions that they were last seen at
@@ -86,6 +149,8 @@ class Workload:
 
         Without `hops` no watcher leaves and resumes.
         """
+        # What reads whole answers needs something to be there.
+        await self._populate()
         clients: list[Coroutine[Any, Any, None]] = [
             *(self._write(number) for number in range(5)),
             self._import(),
@@ -93,21 +158,19 @@ class Workload:
             *(self._list(number) for number in range(2)),
             *(self._graph(number) for number in range(2)),
         ]
-        # The loop's debug mode halves what happens at the same time.
-        asyncio.get_running_loop().set_debug(False)
-        # What reads whole answers needs something to be there.
-        await self._populate()
         watching = [asyncio.create_task(one) for one in self._watchers(hops)]
         working = [asyncio.create_task(one) for one in clients]
-        await asyncio.sleep(seconds / 2)
-        await self._compact()
-        await asyncio.sleep(seconds / 2)
-        self._is_over = True
-        await asyncio.gather(*working)
-        await self._settle()
-        for task in watching:
-            task.cancel()
-        await asyncio.gather(*watching, return_exceptions=True)
+        try:
+            await asyncio.sleep(seconds / 2)
+            await self._compact()
+            await asyncio.sleep(seconds / 2)
+            self._is_over = True
+            await asyncio.gather(*working)
+            await self._settle()
+        finally:
+            for task in (*watching, *working):
+                task.cancel()
+            await asyncio.gather(*watching, *working, return_exceptions=True)
 
     async def call(
         self, client: str, method: str, call: Call, request: Any, group: int = 0
@@ -143,21 +206,20 @@ class Workload:
         random_ = random.Random(self.seed)
         mutations = [
             Mutation(create_entity=self._entity(random_, id_, label=number))
-            for number, id_ in enumerate(_ENTITIES)
+            for number, id_ in enumerate(self.world.entities)
         ]
         mutations += [
-            Mutation(create_relationship=Relationship(source_id=a, target_id=b, type="depends_on"))
-            for a, b in itertools.pairwise(_ENTITIES)
+            Mutation(create_relationship=self.world.link(a, b, "depends_on"))
+            for a, b in itertools.pairwise(self.world.entities)
         ]
         request = WriteRequest(mutations=mutations)
         operation = await self.call("populate", "Write", self.stubs.registry.Write, request)
         assert operation.error is None, operation
 
-    @staticmethod
-    def _entity(random_: random.Random, id_: str, **labels: object) -> Entity:
+    def _entity(self, random_: random.Random, id_: str, **labels: object) -> Entity:
         return Entity(
             id=id_,
-            type=_TYPES[int(id_[1:]) % len(_TYPES)],
+            type=self.world.types[self.world.entities.index(id_) % len(self.world.types)],
             name=id_,
             version=str(random_.randrange(1 << 20)),
             labels={"tier": str(random_.randrange(3)), **{k: str(v) for k, v in labels.items()}},
@@ -171,7 +233,7 @@ class Workload:
         while not self._is_over:
             method, call, request = self._any_write(random_)
             if random_.random() < 0.4:
-                request.idempotency_key = f"{name}-{next(self._numbers)}"
+                request.idempotency_key = f"{self.name}-{name}-{next(self._numbers)}"
             elif random_.random() < 0.05:
                 request.dry_run = True
             await self.call(name, method, call, request)
@@ -194,7 +256,7 @@ class Workload:
 
     def _any_write(self, random_: random.Random) -> tuple[str, Call, Any]:
         entities, relationships = self.stubs.entities, self.stubs.relationships
-        id_ = random_.choice(_ENTITIES)
+        id_ = random_.choice(self.world.entities)
         entity = self._entity(random_, id_)
         expected = self._seen.get(id_, 0) if random_.random() < 0.6 else 0
         kind = random_.randrange(100)
@@ -212,11 +274,10 @@ class Workload:
             deletion = DeleteEntityRequest(id=id_, cascade=True, expected_revision=expected)
             return "DeleteEntity", entities.DeleteEntity, deletion
         if kind < 60:
-            type_ = random_.choice(_LINKS)
-            link = Relationship(
-                source_id=id_, target_id=random_.choice(_ENTITIES), type=type_,
-                bidirectional=type_ == "peer" and random_.random() < 0.3,
-            )  # fmt: skip
+            link = self.world.link(
+                id_, random_.choice(self.world.entities), random_.choice(self.world.links)
+            )
+            link.bidirectional = link.type == self.world.links[-1] and random_.random() < 0.3
             creation = CreateRelationshipRequest(relationship=link)
             return "CreateRelationship", relationships.CreateRelationship, creation
         if kind < 67 and self._links:
@@ -232,18 +293,20 @@ class Workload:
         return "Write", self.stubs.registry.Write, self._batch(random_)
 
     def _batch(self, random_: random.Random) -> WriteRequest:
-        ids = random_.sample(_ENTITIES, random_.randint(2, 6))
+        ids = random_.sample(self.world.entities, random_.randint(2, 6))
         request = WriteRequest(
             mutations=[Mutation(put_entity=self._entity(random_, id_)) for id_ in ids]
         )
         if random_.random() < 0.5:
-            link = Relationship(source_id=ids[0], target_id=ids[1], type=random_.choice(_LINKS))
+            link = self.world.link(ids[0], ids[1], random_.choice(self.world.links))
             request.mutations.append(Mutation(put_relationship=link))
         if random_.random() < 0.2:
             # Fails in its middle, if that is there.
-            request.mutations.append(Mutation(create_entity=self._entity(random_, _ENTITIES[0])))
+            request.mutations.append(
+                Mutation(create_entity=self._entity(random_, self.world.entities[0]))
+            )
         if random_.random() < 0.4:
-            id_ = random_.choice(_ENTITIES)
+            id_ = random_.choice(self.world.entities)
             request.preconditions.append(
                 random_.choice(
                     (
@@ -262,11 +325,11 @@ class Workload:
                 break
             messages = [
                 ImportRequest(
-                    import_id=f"import-{round_}",
+                    import_id=f"{self.name}-import-{round_}",
                     sequence=sequence,
                     mutations=[
                         Mutation(put_entity=self._entity(random_, id_))
-                        for id_ in random_.sample(_ENTITIES, 3)
+                        for id_ in random_.sample(self.world.entities, 3)
                     ],
                 )
                 for sequence in range(1, 6)
@@ -290,10 +353,10 @@ class Workload:
             options = self._options(random_)
             kind, name = random_.randrange(10), f"reader{number}"
             if kind < 6:
-                request = GetEntityRequest(id=random_.choice(_ENTITIES), **options)
+                request = GetEntityRequest(id=random_.choice(self.world.entities), **options)
                 await self.call(name, "GetEntity", self.stubs.entities.GetEntity, request)
             elif kind < 8:
-                ids = random_.sample(_ENTITIES, 6)
+                ids = random_.sample(self.world.entities, 6)
                 batch = BatchGetEntitiesRequest(ids=ids, **options)
                 await self.call(name, "BatchGetEntities", entities.BatchGetEntities, batch)
             elif kind < 9 and self._links:
@@ -301,7 +364,8 @@ class Workload:
                 call = self.stubs.relationships.GetRelationship
                 await self.call(name, "GetRelationship", call, link)
             else:
-                await self.call(name, "Export", self._export, ExportRequest(**options))
+                export = ExportRequest(entity_types=self.world.listed_types, **options)
+                await self.call(name, "Export", self._export, export)
             await asyncio.sleep(0)
 
     async def _export(self, request: ExportRequest, **options: Any) -> list[Any]:
@@ -310,7 +374,7 @@ class Workload:
     def _options(self, random_: random.Random) -> dict[str, Any]:
         choice = random_.random()
         if choice < 0.25:
-            return {"at_revision": max(1, self.known - random_.randrange(60))}
+            return {"at_revision": max(self.begin + 1, self.known - random_.randrange(60))}
         if choice < 0.3:
             return {"min_revision": self.known + random_.randrange(3)}
         if choice < 0.33:
@@ -319,12 +383,13 @@ class Workload:
 
     async def _list(self, number: int) -> None:
         random_ = random.Random(f"{self.seed}-list-{number}")
-        name = f"lister{number}"
+        name, types = f"lister{number}", self.world.types
         while not self._is_over:
             group = next(self._groups)
             if random_.random() < 0.3:
                 links = ListRelationshipsRequest(
-                    limit=random_.randint(3, 9), types=random_.sample(_LINKS, 2)
+                    limit=random_.randint(3, 9),
+                    types=random_.sample(self.world.listed_links or self.world.links, 2),
                 )
                 await self._pages(
                     name, "ListRelationships", self.stubs.relationships.ListRelationships, links,
@@ -333,11 +398,11 @@ class Workload:
                 continue
             request = ListEntitiesRequest(
                 limit=random_.randint(2, 6),
-                type=random_.choice(([], ["service"], ["plugin", "host"])),
+                type=random_.choice((self.world.listed_types, types[:1], types[1:])),
                 order_by=random_.choice(("", "create_revision desc", "name", "name desc")),
             )
             if random_.random() < 0.3:
-                request.at_revision = max(1, self.known - random_.randrange(20))
+                request.at_revision = max(self.begin + 1, self.known - random_.randrange(20))
             call = self.stubs.entities.ListEntities
             await self._pages(name, "ListEntities", call, request, group)
 
@@ -348,7 +413,7 @@ class Workload:
             options = self._options(random_)
             if random_.random() < 0.5:
                 options["node_limit"] = random_.randint(1, 5)
-            id_ = random_.choice(_ENTITIES)
+            id_ = random_.choice(self.world.entities)
             kind, group = random_.randrange(3), next(self._groups)
             if kind == 0:
                 around = GetGraphRequest(root_id=id_, depth=random_.randrange(4), **options)
@@ -376,42 +441,46 @@ class Workload:
             request = following
 
     async def _compact(self) -> None:
-        request = CompactRequest(revision=max(1, self.known - 40))
-        await self.call("compactor", "Compact", self.stubs.admin.Compact, request)
+        if self._compacts:
+            if self._before_compaction is not None:
+                await self._before_compaction()
+            request = CompactRequest(revision=max(self.begin + 1, self.known - 40))
+            await self.call("compactor", "Compact", self.stubs.admin.Compact, request)
         self._compacted.set()
 
     # Watchers
 
     def _watchers(self, hops: bool) -> list[Coroutine[Any, Any, None]]:
-        start, tier = self.known, EntityFilter(labels=["tier=1"])
+        start, all_ = self.known, self.world.everything()
+        tier, early = self.world.everything(["tier=1"]), self.begin + 2
+        links = RelationshipFilter(types=[self.world.links[1]])
+        degraded = self.world.everything(healths=[HealthStatus.HEALTH_STATUS_DEGRADED])
         return [
-            self._watch("all", WatchRequest(start_revision=1)),
-            self._watch("previous", WatchRequest(start_revision=start, include_previous=True)),
-            self._watch("tier", WatchRequest(entities=tier, start_revision=start)),
-            self._watch("snapshot", WatchRequest(snapshot=True)),
+            self._watch("all", WatchRequest(start_revision=self.begin + 1, **all_)),
             self._watch(
-                "degraded",
-                WatchRequest(
-                    entities=EntityFilter(healths=[HealthStatus.HEALTH_STATUS_DEGRADED]),
-                    snapshot=True,
-                    include_previous=True,
-                ),
+                "previous", WatchRequest(start_revision=start, include_previous=True, **all_)
             ),
-            self._late("late", lambda: WatchRequest(entities=tier, snapshot=True)),
-            self._watch(
-                "links",
-                WatchRequest(
-                    relationships=RelationshipFilter(types=["depends_on"]), start_revision=start
-                ),
+            self._watch("tier", WatchRequest(start_revision=start, **tier)),
+            self._watch("snapshot", WatchRequest(snapshot=True, **all_)),
+            self._watch("degraded", WatchRequest(snapshot=True, include_previous=True, **degraded)),
+            self._late("late", lambda: WatchRequest(snapshot=True, **tier)),
+            self._watch("links", WatchRequest(relationships=links, start_revision=start)),
+            self._watch("hopper", WatchRequest(start_revision=start, **all_), hops),
+            self._watch("hopper2", WatchRequest(start_revision=start, **tier), hops),
+            self._watch("future", WatchRequest(start_revision=start + 60, **all_)),
+            self._late("compacted", lambda: WatchRequest(start_revision=early, **all_)),
+            self._late(
+                "oldest",
+                lambda: WatchRequest(start_revision=max(self.begin + 1, self.known - 5), **all_),
             ),
-            self._watch("hopper", WatchRequest(start_revision=start), hops),
-            self._watch("hopper2", WatchRequest(entities=tier, start_revision=start), hops),
-            self._watch("future", WatchRequest(start_revision=start + 60)),
-            self._late("compacted", lambda: WatchRequest(start_revision=2)),
-            self._late("oldest", lambda: WatchRequest(start_revision=max(1, self.known - 5))),
-            self._late("reset", lambda: WatchRequest(start_revision=2, reset_on_compaction=True)),
+            self._late(
+                "reset",
+                lambda: WatchRequest(start_revision=early, reset_on_compaction=True, **all_),
+            ),
             self._watch(
-                "resetter", WatchRequest(start_revision=start, reset_on_compaction=True), hops
+                "resetter",
+                WatchRequest(start_revision=start, reset_on_compaction=True, **all_),
+                hops,
             ),
             *([self._sleep("sleeper")] if hops else []),
             self._stray("stray", WatchRequest()),
@@ -420,18 +489,19 @@ class Workload:
 
     async def _sleep(self, name: str) -> None:
         """A watcher that leaves, and comes back when what it had not seen is compacted."""
-        early = WatchRequest(start_revision=2, reset_on_compaction=True)
+        all_ = self.world.everything()
+        early = WatchRequest(start_revision=self.begin + 2, reset_on_compaction=True, **all_)
         leaving = asyncio.create_task(self._watch(name, early, limit=1))
         await self._compacted.wait()
         await leaving
         token = next(s for s in self.history.streams if s.watcher == name).messages[-1]
-        late = WatchRequest(resume_token=token.resume_token, reset_on_compaction=True)
+        late = WatchRequest(resume_token=token.resume_token, reset_on_compaction=True, **all_)
         await self._watch(name, late, resumed_at=token.revision)
 
     async def _stray(self, name: str, request: WatchRequest) -> None:
         """A watcher with a token of another registry, or of this one before it was restored."""
         await self._compacted.wait()
-        request.resume_token = ResumeToken(f"{'0' * 32}:{'0' * 16}", self.known).encode()
+        request.resume_token = FOREIGN_TOKEN
         await self._watch(name, request, foreign=True)
 
     async def _late(self, name: str, request: Callable[[], WatchRequest]) -> None:

@@ -1,8 +1,10 @@
 """What clients asked and were told, and what the log has: the material of the validators.
 
 A history is recorded at the clients, with the time at which each call began and ended, and is
-completed with the log as the store has it. The log is the truth that answers are held against: it
-is read past the server's view, feed and watches, so that a mistake of theirs shows.
+completed with the log. The log is the truth that answers are held against: it is read past the
+server's view, feed and watches, so that a mistake of theirs shows. A server in which others write
+too has more in its log than a history is about: `Log.begin` is where the history starts, and what
+is not the run's own is left out of it.
 """
 
 from __future__ import annotations
@@ -13,18 +15,33 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
+from enum import Enum, IntEnum
 from typing import Any, Literal
 
 import grpc
 from google.protobuf.message import Message
 
-from hyper_registry.model.health import turns_of
-from hyper_registry.model.revision import Action, Commit, Kind, Position
-from hyper_registry.store.base import Store
 from ose.registry.client import RegistryError
 from ose.registry.v1.entity_pb2 import Entity
 from ose.registry.v1.relationship_pb2 import Relationship
 from ose.registry.v1.watch_service_pb2 import WatchRequest, WatchResponse
+
+
+class Kind(Enum):
+    """What a change is about."""
+
+    ENTITY = "entity"
+    RELATIONSHIP = "relationship"
+    COMPACTION = "compaction"
+
+
+class Action(IntEnum):
+    """What a change did. The numbers are those of `EventType`."""
+
+    CREATE = 1
+    UPDATE = 2
+    DELETE = 3
+
 
 Record = Entity | Relationship
 Key = tuple[Kind, str]
@@ -181,14 +198,12 @@ class Change:
 
 @dataclass(frozen=True)
 class Revision:
-    """One revision of the log; `floor` is the oldest readable revision after it."""
+    """One revision of the log, its time in microseconds since 1970."""
 
     revision: int
     time: int
     request_id: str
-    method: str
     changes: tuple[Change, ...]
-    floor: int
 
     @property
     def told(self) -> list[Change]:
@@ -201,32 +216,45 @@ class Revision:
 
 
 class Log:
-    """The whole log, and the state at each of its revisions."""
+    """The revisions behind `begin`, in order, and the state at each of them.
 
-    def __init__(self, commits: Iterable[Commit]) -> None:
+    At `begin` there is nothing that the history is about. `is_whole` says that every revision is
+    there, and not only those that changed an entity or a relationship, or compacted. `floor` is the
+    oldest revision that could be read at `begin`, `head` the last one if that is not among them.
+    """
+
+    def __init__(
+        self,
+        revisions: Iterable[Revision],
+        begin: int = 0,
+        floor: int = 0,
+        head: int = 0,
+        *,
+        is_whole: bool = True,
+    ) -> None:
+        self.begin = begin
+        self.is_whole = is_whole
         self.revisions: dict[int, Revision] = {}
         self.by_request: dict[str, list[Revision]] = defaultdict(list)
         self._versions: dict[Key, list[tuple[int, Any, int]]] = defaultdict(list)
         self._states: dict[int, State] = {}
-        floor, entities = 0, dict[int, Entity]()
-        for commit in commits:
-            changes = tuple(
-                change for logged in commit.changes
-                for change in _changes(logged, commit.revision, entities)
-            )  # fmt: skip
-            for change in changes:
+        self._floors = [(begin, floor)]
+        for revision in revisions:
+            for change in revision.changes:
                 if change.kind == Kind.COMPACTION:
-                    floor = change.after
+                    self._floors.append((revision.revision, change.after))
                 else:
-                    entry = (commit.revision, change.after, change.ordinal)
+                    entry = (revision.revision, change.after, change.ordinal)
                     self._versions[change.key].append(entry)
-            revision = Revision(
-                commit.revision, commit.time, commit.request_id, commit.method, changes, floor
-            )
-            self.revisions[commit.revision] = revision
-            self.by_request[commit.request_id].append(revision)
-        self.head = max(self.revisions, default=0)
-        self.floor = floor
+            self.revisions[revision.revision] = revision
+            self.by_request[revision.request_id].append(revision)
+        self.head = max(begin, head, *self.revisions)
+        self.floor = self._floors[-1][1]
+
+    def floor_at(self, revision: int) -> int:
+        """The oldest revision that could be read when this one was made."""
+        place = bisect_right(self._floors, revision, key=lambda entry: entry[0])
+        return self._floors[place - 1][1] if place else 0
 
     def at(self, key: Key, revision: int) -> Any:
         """The record of a resource at a revision; None if there was none."""
@@ -313,48 +341,6 @@ def told_revision(operation: Operation) -> int:
     if getattr(operation.request, "dry_run", False):
         return 0
     return max(operation.revision, *(r.revision for r in operation.records()), 0)
-
-
-async def read_log(store: Store) -> Log:
-    """The log of an open store."""
-    commits = [part for part, _ in await store.read_log(Position(0), 1 << 40, 1 << 60)]
-    return Log(commits)
-
-
-def _changes(change: Any, revision: int, entities: dict[int, Entity]) -> Iterator[Change]:
-    """A change of the log; one of the health of many entities as changes of each.
-
-    `entities` are the latest by ordinal, and are kept up to date.
-    """
-    if change.kind == Kind.HEALTH:
-        turns = turns_of(change)
-        for ordinal, health in zip(turns.ordinals.tolist(), turns.after.tolist(), strict=True):
-            before, after = entities[ordinal], Entity()
-            after.CopyFrom(before)
-            after.health, after.health_revision = health, revision
-            entities[ordinal] = after
-            yield Change(Kind.ENTITY, Action.UPDATE, after.id, ordinal, before, after, True)
-        return
-    made = _change(change)
-    if made.kind == Kind.ENTITY and made.after is not None:
-        entities[made.ordinal] = made.after
-    yield made
-
-
-def _change(change: Any) -> Change:
-    kind = Kind(change.kind)
-    before, after = change.before, change.after
-    if kind == Kind.COMPACTION:
-        return Change(kind, change.action, "", 0, None, int(after))
-    parse = (Entity if kind == Kind.ENTITY else Relationship).FromString
-    return Change(
-        kind,
-        Action(change.action),
-        change.id,
-        change.ordinal,
-        None if before is None else parse(before),
-        None if after is None else parse(after),
-    )
 
 
 def same(left: Sequence[Message], right: Sequence[Message]) -> bool:

@@ -12,7 +12,17 @@ from itertools import pairwise
 from math import isfinite
 from typing import Any
 
-from hyper_registry.model.revision import Action, Kind
+from nexus_registry.conformance.history import (
+    Action,
+    History,
+    Kind,
+    Log,
+    Operation,
+    State,
+    WatchStream,
+    same,
+    told_revision,
+)
 from ose.registry.v1.entity_pb2 import Entity
 from ose.registry.v1.graph_service_pb2 import (
     GetDependenciesRequest,
@@ -23,7 +33,6 @@ from ose.registry.v1.graph_service_pb2 import (
 from ose.registry.v1.mutation_pb2 import MutationResult
 from ose.registry.v1.relationship_pb2 import Direction, Relationship
 from ose.registry.v1.watch_service_pb2 import Event, WatchRequest, WatchResponse
-from tests.support.history import History, Log, Operation, State, WatchStream, same, told_revision
 
 Objections = list[str]
 Validator = Callable[[History], Objections]
@@ -128,7 +137,7 @@ def c3_ordered(history: History) -> Objections:
     And no answer about many resources shows a revision without the lower ones.
     """
     log, objections = history.log, list[str]()
-    if sorted(log.revisions) != [*range(1, log.head + 1)]:
+    if log.is_whole and sorted(log.revisions) != [*range(log.begin + 1, log.head + 1)]:
         objections.append("the log has a gap")
     objections += [
         f"revision {b.revision} is not later than the one before"
@@ -152,7 +161,8 @@ def c3_ordered(history: History) -> Objections:
         if operation.method == "Export":
             entities = [e for part in operation.answer for e in part.entities]
             relationships = [r for part in operation.answer for r in part.relationships]
-            whole = same(entities, state.entities) and same(relationships, state.relationships)
+            wanted, links = _exported(state, operation.request.entity_types)
+            whole = same(entities, wanted) and same(relationships, links)
         else:
             found = {entity.id: entity for entity in state.entities}
             wanted = [found[id_] for id_ in operation.request.ids if id_ in found]
@@ -160,6 +170,16 @@ def c3_ordered(history: History) -> Objections:
         if not whole:
             objections.append(f"{operation}: not what there was at {operation.revision}")
     return objections
+
+
+def _exported(
+    state: State, types: Sequence[str]
+) -> tuple[Sequence[Entity], Sequence[Relationship]]:
+    if not types:
+        return state.entities, state.relationships
+    entities = [entity for entity in state.entities if entity.type in types]
+    ids = {entity.id for entity in entities}
+    return entities, [r for r in state.relationships if {r.source_id, r.target_id} <= ids]
 
 
 def c4_current(history: History) -> Objections:
@@ -202,7 +222,7 @@ def _stale(history: History, operation: Operation) -> Iterator[str]:
     elif not all(map(log.has, operation.records())):
         return
     elif operation.method in {"GetEntity", "GetRelationship"}:
-        candidates = [at] if at else range(least, log.head + 1)
+        candidates = [at] if at else range(max(least, log.begin), log.head + 1)
         key = _asked(operation)
         if not any(log.at(key, revision) == operation.answer for revision in candidates):
             yield f"{operation}: {operation.revision} is not current since {least}, at {at}"
@@ -455,8 +475,7 @@ def w8_compacted(history: History) -> Objections:
         start = stream.request.start_revision or stream.resumed_at + 1
         if not start or stream.foreign:
             continue
-        known = history.known(stream.began)
-        floor = log.revisions[known].floor if known else 0
+        floor = log.floor_at(history.known(stream.began))
         reason = "" if stream.error is None else stream.error.reason_text
         if reason == "REVISION_COMPACTED":
             assert stream.error is not None
@@ -797,9 +816,7 @@ def _judged_from(stream: WatchStream, log: Log) -> int:
 
 def _floor_before(messages: Sequence[WatchResponse], log: Log) -> int:
     """The floor when the first message came: from there on a stream that runs has everything."""
-    first = next((m.revision for m in messages if m.revision), 0)
-    found = log.revisions.get(first)
-    return found.floor if found is not None else 0
+    return log.floor_at(next((m.revision for m in messages if m.revision), 0))
 
 
 def _by_revision(events: Iterable[Event]) -> dict[int, list[Event]]:

@@ -28,7 +28,7 @@ from urllib.parse import quote, urlencode
 
 import grpc
 import httpx
-from google.api import annotations_pb2, http_pb2
+from google.api import http_pb2
 from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, MethodDescriptor
 from google.protobuf.descriptor_pool import Default
@@ -36,6 +36,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import status_pb2
 
+from nexus_registry.conformance.bindings import rules_of
 from ose.registry.client._errors import DETAILS_KEY
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
@@ -52,6 +53,15 @@ _INT64 = {
 }  # fmt: skip
 
 Metadata = Iterable[tuple[str, str]]
+
+
+class Malformed(AssertionError):
+    """An answer is not as the HTTP API promises every answer to be."""
+
+
+def _require(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise Malformed(otherwise)
 
 
 class HttpChannel:
@@ -110,7 +120,7 @@ class HttpChannel:
             metadata: Metadata = (),
         ) -> HttpStream:
             rule = whole_rule(method)
-            assert rule.body == "*", "the lines are whole requests"
+            _require(rule.body == "*", "the lines are whole requests")
             http = self._client.build_request(
                 "POST",
                 rule.post,
@@ -180,7 +190,7 @@ class HttpStream:
                 ((name, value),) = json.loads(line).items()
                 if name == "error":
                     raise _refusal(value, answer.headers)
-                assert name == "result", line
+                _require(name == "result", line)
                 message = self._kind()
                 read_json(value, message)
                 yield message
@@ -202,13 +212,6 @@ class HttpStream:
 
 class Inexpressible(ValueError):
     """There is no HTTP request of this meaning."""
-
-
-def rules_of(method: MethodDescriptor) -> list[http_pb2.HttpRule]:
-    """The bindings of a method."""
-    options: Any = method.GetOptions()
-    rule = options.Extensions[annotations_pb2.http]
-    return [rule, *rule.additional_bindings]
 
 
 def whole_rule(method: MethodDescriptor) -> http_pb2.HttpRule:
@@ -365,7 +368,7 @@ def read_answer(rule: http_pb2.HttpRule, answer: httpx.Response, message: Any) -
     message.revision = int(answer.headers["registry-revision"])
     if "next_page_token" in message.DESCRIPTOR.fields_by_name:
         message.next_page_token = answer.headers.get("x-next-page-token", "")
-        assert ("next" in answer.links) == bool(message.next_page_token)
+        _require(("next" in answer.links) == bool(message.next_page_token), "its headers are wrong")
 
 
 def _part(value: Any, message: Descriptor, name: str) -> dict[str, Any]:
@@ -382,9 +385,9 @@ def _form(value: Any, message: Descriptor) -> Any:
     """A message's JSON as protobuf's reader takes it: enum values by their full names."""
     if _is_known(message):
         return value
-    assert isinstance(value, dict), f"{message.name} is no object: {value!r}"
+    _require(isinstance(value, dict), f"{message.name} is no object: {value!r}")
     fields, always = _fields(message)
-    assert always <= value.keys(), f"{message.name} lacks {always - value.keys()}"
+    _require(always <= value.keys(), f"{message.name} lacks {always - value.keys()}")
     # Metadata is always an object, so that of a resource without any cannot be told from none.
     return {
         name: _field_form(inner, fields[name])
@@ -403,7 +406,7 @@ def _fields(message: Descriptor) -> tuple[dict[str, FieldDescriptor], set[str]]:
 
 
 def _field_form(value: Any, field: FieldDescriptor) -> Any:
-    assert value is not None, f"{field.full_name} is null"
+    _require(value is not None, f"{field.full_name} is null")
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
         entry = field.message_type.fields_by_name["value"]
         return {key: _one_form(inner, entry) for key, inner in value.items()}
@@ -418,7 +421,7 @@ def _one_form(value: Any, field: FieldDescriptor) -> Any:
     if field.enum_type is not None:
         return _numbers(field.enum_type)[value]
     if field.type in _INT64:
-        assert isinstance(value, str), f"{field.full_name} is no string: {value!r}"
+        _require(isinstance(value, str), f"{field.full_name} is no string: {value!r}")
     return value
 
 
@@ -439,13 +442,13 @@ def _is_struct(field: FieldDescriptor) -> bool:
 def _check(answer: httpx.Response, http: httpx.Request, kind: str = "application/json") -> None:
     """Raises what the answer says, if it is an error."""
     named = http.headers.get("x-request-id")
-    assert answer.headers["x-request-id"] == named or named is None
+    _require(answer.headers["x-request-id"] == named or named is None, "its headers are wrong")
     if answer.status_code == 200:
-        assert answer.headers["content-type"] == kind
+        _require(answer.headers["content-type"] == kind, "its headers are wrong")
         return
-    assert answer.headers["content-type"] == "application/json", answer.text
+    _require(answer.headers["content-type"] == "application/json", answer.text)
     error = _refusal(answer.json(), answer.headers)
-    assert answer.status_code == _STATUSES[error.code().name], answer.text
+    _require(answer.status_code == _STATUSES[error.code().name], answer.text)
     raise error
 
 
