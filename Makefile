@@ -30,6 +30,7 @@ DEV := $(VENV)/.dev
 DEPS := build/proto-deps/.stamp
 GRPCURL := build/bin/.grpcurl-$(GRPCURL_VERSION)
 HEALTH_PROBE := build/bin/.grpc_health_probe-$(HEALTH_PROBE_VERSION)
+NODE_MODULES := clients/typescript/node_modules/.package-lock.json
 
 .PHONY: help
 help: ## Lists the targets.
@@ -115,12 +116,22 @@ $(DEPS): $(DEV) tools/protos.py
 	$(BIN)/python tools/protos.py deps
 	@touch $@
 
+.PHONY: client-deps
+client-deps: ## Fetches what the TypeScript client is made with, where npm is; Go fetches by itself.
+	@if command -v npm > /dev/null; then \
+	  $(MAKE) --no-print-directory --silent $(NODE_MODULES); \
+	fi
+
+$(NODE_MODULES): clients/typescript/package.json clients/typescript/package-lock.json
+	cd clients/typescript && npm ci --ignore-scripts --no-audit --no-fund
+	@touch $@
+
 .PHONY: generate
-generate: $(DEPS) ## Writes the Python code that follows from the protos.
+generate: $(DEPS) client-deps ## Writes the clients' code that follows from the protos.
 	$(BIN)/python tools/protos.py generate
 
 .PHONY: drift
-drift: $(DEPS) ## Fails if the generated code is not what the protos generate.
+drift: $(DEPS) client-deps ## Fails if the generated code is not what the protos generate.
 	$(BIN)/python tools/protos.py check
 
 .PHONY: breaking
@@ -162,6 +173,6 @@ ci: ## What the CI runs, all of it.
 
 .PHONY: clean
 clean: ## Removes what make has made: .venv, build and the tools' caches.
-	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build clients/typescript/node_modules clients/typescript/dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find clients server -maxdepth 2 -name '*.egg-info' -type d -prune -exec rm -rf {} +
