@@ -18,7 +18,7 @@ import yaml
 
 from ose.registry.client import AsyncRegistryClient, Entity
 from tests.support.servers import program, serving
-from tests.support.tools import ROOT, require_tool
+from tests.support.tools import ROOT, require_tool, unavailable
 
 CLIENTS = ROOT / "clients"
 STORIES = sorted((ROOT / "tests" / "scenarios" / "stories").glob("*.yaml"))
@@ -39,20 +39,22 @@ watched tour-ledger become {unhealthy}
 class Language:
     """A client, and how it is built, tested and run; commands run in its folder.
 
-    `tests` runs the tests of the name that follows it, `follow` the one that is restarted. `run` runs the program in the file that
-    follows it, which `source` says the name of.
+    `needs` are programs, and `installed` what has to be there besides. The file of the README's
+    program is put at `program`, below a folder for it or below the client's own, and follows `run`.
     """
 
     name: str
-    tool: str
+    needs: tuple[str, ...]
+    installed: str
     build: tuple[str, ...]
     check: tuple[str, ...]
-    tests: tuple[str, ...]
+    stories: tuple[str, ...]
     follow: tuple[str, ...]
     run: tuple[str, ...]
     tour: str
-    source: str
+    program: str
     unhealthy: str
+    transports: tuple[str, ...] = ("grpc",)
 
     @property
     def folder(self) -> Path:
@@ -61,16 +63,32 @@ class Language:
 
 
 GO = Language(
-    "go",
-    "go",
-    ("go", "vet", "./..."),
-    ("go", "test", "./..."),
-    ("go", "test", "-count=1", "-v", ".", "-run"),
-    ("go", "test", "-count=1", "-v", ".", "-run", "TestRestarts"),
-    ("go", "run"),
-    "./examples/tour",
-    "main.go",
-    "HEALTH_STATUS_UNHEALTHY",
+    name="go",
+    needs=("go",),
+    installed=".",
+    build=("go", "vet", "./..."),
+    check=("go", "test", "./..."),
+    stories=("go", "test", "-count=1", "-v", "-run", "TestStories", "."),
+    follow=("go", "test", "-count=1", "-v", "-run", "TestRestarts", "."),
+    run=("go", "run"),
+    tour="./examples/tour",
+    program="{tmp}/main.go",
+    unhealthy="HEALTH_STATUS_UNHEALTHY",
+)
+TYPESCRIPT = Language(
+    name="typescript",
+    needs=("node", "npm"),
+    installed="node_modules/.bin/tsc",
+    build=("npm", "run", "build"),
+    check=("node", "--test", "dist/tests/client.test.js", "dist/tests/watch.test.js"),
+    stories=("node", "--test", "--test-reporter=spec", "dist/tests/stories.test.js"),
+    follow=("node", "dist/tests/follow.js"),
+    run=("node",),
+    tour="dist/examples/tour.js",
+    # From here Node.js finds the package by its name.
+    program="dist/quick-start.mjs",
+    unhealthy="UNHEALTHY",
+    transports=("grpc", "http"),
 )
 
 
@@ -92,18 +110,24 @@ async def run(*command: str, folder: Path, **environment: str) -> str:
 
 
 @asynccontextmanager
-async def served(files: list[Path]) -> AsyncIterator[dict[str, str]]:
+async def served(files: list[Path], transport: str = "grpc") -> AsyncIterator[dict[str, str]]:
     """Serves a new registry for each of some stories; what tells a client's tests where."""
     async with AsyncExitStack() as stack:
-        targets = {str(file): (await stack.enter_async_context(serving())).target for file in files}
+        targets = {}
+        for file in files:
+            registry = await stack.enter_async_context(serving())
+            targets[str(file)] = registry.url if transport == "http" else registry.target
         yield {"REGISTRY_STORIES": json.dumps(targets)}
 
 
-@pytest.fixture(scope="module", params=[GO], ids=lambda one: one.name)
+@pytest.fixture(scope="module", params=[GO, TYPESCRIPT], ids=lambda one: one.name)
 def language(request: pytest.FixtureRequest) -> Language:
     """A client whose tools are here, built."""
     one: Language = request.param
-    require_tool(one.tool)
+    for tool in one.needs:
+        require_tool(tool)
+    if not (one.folder / one.installed).exists():
+        unavailable(f"needs what clients/{one.name} is built with: make client-deps")
     asyncio.run(run(*one.build, folder=one.folder))
     return one
 
@@ -113,27 +137,28 @@ async def test_its_own_tests(language: Language) -> None:
     await run(*language.check, folder=language.folder)
 
 
-async def test_stories(language: Language) -> None:
+@pytest.mark.parametrize("transport", ["grpc", "http"])
+async def test_stories(language: Language, transport: str) -> None:
     """It is answered every step of every story as the Python client is."""
-    async with served(STORIES) as where:
-        told = await run(*language.tests, "TestStories", folder=language.folder, **where)
+    if transport not in language.transports:
+        return
+    async with served(STORIES, transport) as where:
+        told = await run(*language.stories, folder=language.folder, **where)
     for file in STORIES:
         assert re.search(rf"(PASS: |✔ ).*{re.escape(file.name)}", told), told
 
 
-async def test_a_wrong_story(language: Language, tmp_path: Path) -> None:
-    """A story whose last answer is another one is noticed, as is one that confuses two times."""
+@pytest.mark.parametrize(("field", "wrong"), [("revision", "3"), ("commit_time", "<time 9>")])
+async def test_a_wrong_story(language: Language, field: str, wrong: str, tmp_path: Path) -> None:
+    """An answer that is another one is noticed, and one that is the same where it may not be."""
     story = yaml.safe_load((STORIES[0].parent / "watching.yaml").read_text(encoding="utf-8"))
     story["steps"] = story["steps"][:3]
-    event = story["steps"][2]["answers"][0]
-    for field, wrong in (("revision", "3"), ("commit_time", "<time 9>")):
-        right, event[field] = event[field], wrong
-        file = tmp_path / f"{field}.yaml"
-        file.write_text(yaml.safe_dump(story), encoding="utf-8")
-        event[field] = right
-        async with served([file]) as where:
-            with pytest.raises(AssertionError, match=field):
-                await run(*language.tests, "TestStories", folder=language.folder, **where)
+    story["steps"][2]["answers"][0][field] = wrong
+    file = tmp_path / "wrong.yaml"
+    file.write_text(yaml.safe_dump(story), encoding="utf-8")
+    async with served([file]) as where:
+        with pytest.raises(AssertionError, match=rf"answers\.0\.{field}: told"):
+            await run(*language.stories, folder=language.folder, **where)
 
 
 async def test_restarts(language: Language, tmp_path: Path) -> None:
@@ -183,7 +208,7 @@ async def test_the_quick_start(language: Language, tmp_path: Path) -> None:
     shown = re.search(r"```(?:go|ts)\n(.*?)```", text, re.DOTALL)
     assert shown is not None
     async with serving() as registry:
-        file = tmp_path / language.source
+        file = language.folder / language.program.format(tmp=tmp_path)
         file.write_text(shown[1].replace("localhost:50051", registry.target), encoding="utf-8")
         told = await run(*language.run, str(file), folder=language.folder)
     assert re.sub("HEALTH_STATUS_", "", told) == (
