@@ -50,7 +50,6 @@ func TestStories(t *testing.T) {
 	}
 	for file, target := range served {
 		t.Run(filepath.Base(file), func(t *testing.T) {
-			t.Parallel()
 			play(t, file, target)
 		})
 	}

@@ -11,6 +11,7 @@ from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,12 @@ async def served(files: list[Path], transport: str = "grpc") -> AsyncIterator[di
         yield {"REGISTRY_STORIES": json.dumps(targets)}
 
 
+@cache
+def build(language: Language) -> None:
+    """Builds a client, once."""
+    asyncio.run(run(*language.build, folder=language.folder))
+
+
 @pytest.fixture(scope="module", params=[GO, TYPESCRIPT], ids=lambda one: one.name)
 def language(request: pytest.FixtureRequest) -> Language:
     """A client whose tools are here, built."""
@@ -128,7 +135,7 @@ def language(request: pytest.FixtureRequest) -> Language:
         require_tool(tool)
     if not (one.folder / one.installed).exists():
         unavailable(f"needs what clients/{one.name} is built with: make client-deps")
-    asyncio.run(run(*one.build, folder=one.folder))
+    build(one)
     return one
 
 
@@ -137,11 +144,14 @@ async def test_its_own_tests(language: Language) -> None:
     await run(*language.check, folder=language.folder)
 
 
-@pytest.mark.parametrize("transport", ["grpc", "http"])
+@pytest.mark.parametrize(
+    ("language", "transport"),
+    [(one, transport) for one in (GO, TYPESCRIPT) for transport in one.transports],
+    indirect=["language"],
+    ids=lambda one: one.name if isinstance(one, Language) else one,
+)
 async def test_stories(language: Language, transport: str) -> None:
     """It is answered every step of every story as the Python client is."""
-    if transport not in language.transports:
-        return
     async with served(STORIES, transport) as where:
         told = await run(*language.stories, folder=language.folder, **where)
     for file in STORIES:
@@ -163,7 +173,7 @@ async def test_a_wrong_story(language: Language, field: str, wrong: str, tmp_pat
 
 async def test_restarts(language: Language, tmp_path: Path) -> None:
     """A watch over a server that is killed and started again has every change once, in order."""
-    names = ["a", "b", "c", "last"]
+    names = ["a", "last"]
     heard: list[tuple[str, str]] = []
     async with (
         program(tmp_path / "registry.db") as server,
@@ -182,8 +192,9 @@ async def test_restarts(language: Language, tmp_path: Path) -> None:
             while (line := (await follow.stdout.readline()).decode()) and name not in line.split():
                 assert "event" not in line, line
             heard += re.findall(r"event (\d+) (\S+)", line)
-            await server.kill()
-            await server.start()
+            if name != names[-1]:
+                await server.kill()
+                await server.start()
         rest, _ = await follow.communicate()
     assert heard == [(str(revision), name) for revision, name in enumerate(names, 2)]
     assert (b"event" in rest, follow.returncode) == (False, 0)

@@ -207,7 +207,7 @@ async function* each<T>(values: T[]): AsyncGenerator<T> {
   yield* values;
 }
 
-describe("TestStories", { concurrency: true, skip: served === undefined }, () => {
+describe("TestStories", { skip: served === undefined }, () => {
   for (const [file, target] of Object.entries<string>(JSON.parse(served ?? "{}"))) {
     test(`${basename(file)} is answered as it says`, { timeout: 60_000 }, async () => {
       const client = target.startsWith("http") ? connectWeb(target) : connectNode(target);
