@@ -150,19 +150,28 @@ release-baseline: $(DEPS) ## Makes the protos as they are what `breaking` compar
 .PHONY: verify
 verify: drift lint types breaking ## Every check but the tests.
 
+# A client whose tools are not here is left out; `drift`, which is before, says so.
+GO_CLIENT := $(if $(shell command -v go 2> /dev/null),clients/go)
+
 .PHONY: lint
-lint: $(DEPS) ## Style and likely mistakes, Python and protos; changes nothing.
+lint: $(DEPS) ## Style and likely mistakes, in all languages and the protos; changes nothing.
+	$(if $(GO_CLIENT),test -z "$$(gofmt -l $(GO_CLIENT) | tee /dev/stderr)")
+	$(if $(GO_CLIENT),cd $(GO_CLIENT) && go vet ./...)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/buf lint
 	$(BIN)/buf format proto --diff --exit-code
 
 .PHONY: types
-types: $(DEV) ## Type checks, strict.
+types: $(DEV) client-deps ## Type checks, strict.
 	$(BIN)/mypy $(CHECKED)
+	@if [ -e $(NODE_MODULES) ]; then \
+	  echo "tsc in clients/typescript" && cd clients/typescript && node_modules/.bin/tsc --noEmit; \
+	fi
 
 .PHONY: format
-format: $(DEPS) ## Formats Python and protos, and mends what can be mended safely.
+format: $(DEPS) ## Formats Python, Go and protos, and mends what can be mended safely.
+	$(if $(GO_CLIENT),gofmt -w $(GO_CLIENT))
 	$(BIN)/ruff check --fix --exit-zero --quiet .
 	$(BIN)/ruff format .
 	$(BIN)/buf format proto --write

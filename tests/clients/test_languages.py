@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import sys
 import tomllib
 from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncIterator, Iterator
@@ -211,6 +212,18 @@ async def test_the_tour(language: Language) -> None:
                 REGISTRY_SERVER=registry.target,
             )
             assert told == expected
+
+
+async def test_the_tour_in_python() -> None:
+    """The example of the Python client says what the others say."""
+    program = CLIENTS / "python" / "examples" / "tour.py"
+    async with serving() as registry:
+        told = await run(
+            *(sys.executable, "-W", "error", str(program)),
+            folder=program.parent,
+            REGISTRY_SERVER=registry.target,
+        )
+    assert told == TOUR.format(unhealthy="HEALTH_STATUS_UNHEALTHY")
 
 
 async def test_the_quick_start(language: Language, tmp_path: Path) -> None:
