@@ -14,8 +14,8 @@ import {
 } from "../src/gen/ose/registry/v1/watch_service_pb.js";
 
 export type Message = MessageInitShape<typeof WatchResponseSchema>;
-/** What one watch stream sends, and what ends it; "hang" is a server that falls silent. */
-export type Connection = (Message | Error | "hang")[];
+/** What one watch stream sends, waits for, and what ends it; "hang" is a server that falls silent. */
+export type Connection = (Message | Promise<void> | Error | "hang")[];
 
 export const gone = new ConnectError("a restart", Code.Unavailable);
 
@@ -52,6 +52,8 @@ export function client(
         for (const one of left.shift() ?? ["hang" as const]) {
           if (one === "hang") {
             await new Promise((resolve) => signal.addEventListener("abort", resolve));
+          } else if (one instanceof Promise) {
+            await one;
           } else if (one instanceof Error) {
             throw one;
           } else {
