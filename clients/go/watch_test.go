@@ -274,7 +274,9 @@ func TestSilentServer(t *testing.T) {
 	server := &scripted{connections: []connection{quiet, sends(gone, changes(5))}}
 	client := server.start(t)
 	var updates []registry.Update
-	for update, err := range client.Watch(t.Context(), from(2), registry.SilenceOf(200*time.Millisecond)) {
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	for update, err := range client.Watch(ctx, from(2), registry.SilenceOf(200*time.Millisecond)) {
 		if err != nil {
 			t.Fatal(err)
 		}

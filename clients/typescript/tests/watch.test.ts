@@ -143,7 +143,8 @@ test("a server that falls silent is taken for dead; the time of the loop's body 
   const rest = new Promise<void>((resolve) => (rested = resolve));
   const script = client({ watch: [[changes(3n), rest, changes(4n), "hang"], [changes(5n)]] });
   const updates: string[] = [];
-  for await (const update of script.client.watch(from(2n), { silenceMs: 200 })) {
+  const signal = AbortSignal.timeout(5_000);
+  for await (const update of script.client.watch(from(2n), { silenceMs: 200, signal })) {
     updates.push(said(update));
     if (updates.length === 1) {
       await setTimeout(300);
