@@ -71,12 +71,17 @@ run: $(RUNTIME) ## Serves the registry: make run ARGS="--help".
 
 ##### Testing
 
+# Where nothing is compiled yet, that takes longer than a test may.
+.PHONY: kernels
+kernels: $(RUNTIME) ## Compiles what the server compiles when it starts for the first time.
+	$(BIN)/python -c 'from hyper_registry.app import warm_up; warm_up()'
+
 .PHONY: test
-test: $(DEV) ## The fast suite, minutes. REQUIRE_ALL=1: a missing tool fails instead of skipping.
+test: $(DEV) kernels ## The fast suite, minutes. REQUIRE_ALL=1: a missing tool fails instead of skipping.
 	$(BIN)/python -m pytest tests --ignore=tests/faults -n $(WORKERS) --dist=loadscope $(ARGS)
 
 .PHONY: faults
-faults: $(DEV) ## The long suite: crashes, failing disks, crowds. ROUNDS=10 SOAK_SECONDS=10: a shorter one.
+faults: $(DEV) kernels ## The long suite: crashes, failing disks, crowds. ROUNDS=10 SOAK_SECONDS=10: a shorter one.
 	$(BIN)/python -m pytest tests/faults --timeout=300 $(ARGS)
 
 SERVER ?= localhost:50051

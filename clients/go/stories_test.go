@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -79,6 +80,7 @@ func play(t *testing.T, file, target string) {
 		streams: map[string]grpc.ClientStream{}, outputs: map[string]protoreflect.MessageType{},
 	}
 	for number, step := range told.Steps {
+		run.among, _ = step["among"].(bool)
 		found, err := run.step(ctx, step)
 		if err != nil {
 			t.Fatalf("step %d: %v", number, err)
@@ -99,6 +101,7 @@ type story struct {
 	values  map[string]string // and the other way round.
 	streams map[string]grpc.ClientStream
 	outputs map[string]protoreflect.MessageType
+	among   bool // The answer tells of more than the story's own, which is among it.
 }
 
 func (s *story) step(ctx context.Context, step map[string]any) (map[string]any, error) {
@@ -281,12 +284,15 @@ func (s *story) same(path string, told, found any) error {
 			}
 			delete(rest, actual)
 		}
-		if len(rest) > 0 {
+		if len(rest) > 0 && !s.among {
 			return fmt.Errorf("%s: has %v besides", path, rest)
 		}
 		return nil
 	case []any:
 		found, is := found.([]any)
+		if is && s.among {
+			return s.contains(path, told, found)
+		}
 		if !is || len(found) != len(told) {
 			return differs
 		}
@@ -302,6 +308,10 @@ func (s *story) same(path string, told, found any) error {
 			return differs
 		}
 		return nil
+	case float64:
+		if number, is := found.(float64); is && s.among && number >= told {
+			return nil
+		}
 	}
 	if told != found {
 		return differs
@@ -309,7 +319,21 @@ func (s *story) same(path string, told, found any) error {
 	return nil
 }
 
+// contains is whether each of what is told is among what was found.
+func (s *story) contains(path string, told, found []any) error {
+	for _, wanted := range told {
+		is := func(one any) bool { return s.same(path, wanted, one) == nil }
+		if !slices.ContainsFunc(found, is) {
+			return fmt.Errorf("%s: lacks %v", path, wanted)
+		}
+	}
+	return nil
+}
+
 func (s *story) means(told, found string) bool {
+	if s.among {
+		return s.isAmong(told, found)
+	}
 	if told == "<token>" {
 		return found != "" && found != told
 	}
@@ -327,6 +351,19 @@ func (s *story) means(told, found string) bool {
 	}
 	_, err := time.Parse(time.RFC3339Nano, found)
 	return err == nil
+}
+
+// isAmong is whether a text stands for another where more is told than the story's own.
+func (s *story) isAmong(told, found string) bool {
+	if value, known := s.names[told]; known {
+		return value == found
+	}
+	wanted, err := strconv.ParseInt(told, 10, 64)
+	number, failed := strconv.ParseInt(found, 10, 64)
+	if err == nil && failed == nil {
+		return number >= wanted
+	}
+	return told == found
 }
 
 // find answers the method that a step calls.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["NOT_SEEN", "NO_COMPACTION", "PROMISES"]
+__all__ = ["METHODS_LEFT_OUT", "NOT_SEEN", "NO_COMPACTION", "PROMISES"]
 
 PROMISES: Final = {
     "C1": "what was answered is kept",
@@ -47,3 +47,10 @@ NO_COMPACTION: Final = {
     "W12": "whether a watcher is reset, for nothing was compacted: --compact allows it",
 }
 """What cannot be seen without a compaction, which forgets everybody's history."""
+
+METHODS_LEFT_OUT: Final = {
+    "AdminService/Backup": "it sends all that the registry holds",
+    "AdminService/Compact": "it forgets everybody's past: --compact allows it",
+    "LeaseService/ExpireHeldLeases": "it ends the leases of others",
+}
+"""Methods that are not called beside other data, and why."""

@@ -11,6 +11,8 @@ Steps are:
     read: w, until: MARK_SNAPSHOT_END what comes up to that mark
     alone: true                       the answer tells of all that the registry holds, or the call
                                       changes more than the story's own: only for a new registry
+    among: true                       the answer tells of more than the story's own, which is among
+                                      it: fields and items may be more, and numbers larger
 
 What differs from run to run is replaced: made ids, times and tokens by names, equal ones by equal
 names. `ns-` before a name stands for the namespace of the run. Revisions are counted as if the
@@ -53,7 +55,7 @@ from ose.registry.v1 import (
     watch_service_pb2,
 )
 
-__all__ = ["METHODS", "Player", "Story", "differences", "stories"]
+__all__ = ["METHODS", "Player", "Story", "differences", "is_served", "stories", "unlike"]
 
 _SERVICES = {
     name: service
@@ -107,6 +109,11 @@ def _read(file: Traversable) -> Story:
     return Story(file.name.removesuffix(".yaml"), told["story"], told["steps"])
 
 
+def is_served(step: Step, transport: str) -> bool:
+    """Whether the step's method is there over `grpc` or `http`."""
+    return transport == "grpc" or "call" not in step or METHODS[step["call"]]
+
+
 def asked_of(step: Step) -> Step:
     """A step without what it is answered."""
     return {k: v for k, v in step.items() if k not in {"answer", "answers", "error"}}
@@ -148,10 +155,12 @@ class Player:
         self._kept: dict[str, str] = {}
         self._names: dict[str, dict[str, str]] = {"time": {}, "id": {}}
         self._streams: dict[str, tuple[Any, AsyncIterator[Any]]] = {}
+        self._is_among = False
 
     async def play(self, step: Step) -> Step:
         """Does a step; answers it with what it is answered: `answer`, `answers` or `error`."""
         asked = asked_of(step)
+        self._is_among = step.get("among", False)
         try:
             if "read" in asked:
                 return {**asked, "answers": await self._read(asked)}
@@ -255,6 +264,9 @@ class Player:
 
     def _name(self, kind: str, value: str) -> str:
         names = self._names[kind]
+        if self._is_among:
+            # What belongs to others has no names here.
+            return names.get(value, value)
         return names.setdefault(value, f"<{kind} {len(names) + 1}>")
 
     def _filled(self, value: Any, field: str = "") -> Any:
@@ -276,17 +288,35 @@ class Unlike(Exception):
     """One transport answers otherwise than the other."""
 
 
-def differences(wanted: Any, found: Any, path: str = "") -> list[str]:
-    """Where two answers differ, as text: the path, what was wanted and what was found."""
+def unlike(step: Step, found: Step) -> list[str]:
+    """Where what a step was answered differs from what it should be, as text."""
+    return differences(step, found, is_among=step.get("among", False))
+
+
+def differences(wanted: Any, found: Any, path: str = "", *, is_among: bool = False) -> list[str]:
+    """Where two answers differ, as text: the path, what was wanted and what was found.
+
+    With `is_among`, what was found may be more: fields and items beside those that were wanted,
+    and numbers that are larger.
+    """
     match wanted, found:
         case dict(), dict():
-            keys = [*wanted, *(key for key in found if key not in wanted)]
+            keys = [*wanted, *(key for key in found if key not in wanted and not is_among)]
             return [
                 line
                 for key in keys
                 for line in differences(
-                    wanted.get(key), found.get(key), f"{path}.{key}" if path else key
+                    wanted.get(key),
+                    found.get(key),
+                    f"{path}.{key}" if path else key,
+                    is_among=is_among,
                 )
+            ]
+        case list(), list() if is_among:
+            return [
+                f"{path}: lacks {_short(one)}"
+                for one in wanted
+                if all(differences(one, other, is_among=True) for other in found)
             ]
         case list(), list() if len(wanted) == len(found):
             return [
@@ -294,6 +324,8 @@ def differences(wanted: Any, found: Any, path: str = "") -> list[str]:
                 for number, (a, b) in enumerate(zip(wanted, found, strict=True))
                 for line in differences(a, b, f"{path}[{number}]")
             ]
+        case _ if is_among and _is_number(wanted) and _is_number(found):
+            return [] if float(found) >= float(wanted) else [f"{path}: {found}, not {wanted}"]
     if wanted == found:
         return []
     return [f"{path}: {_short(found)}, not {_short(wanted)}"]
@@ -302,6 +334,11 @@ def differences(wanted: Any, found: Any, path: str = "") -> list[str]:
 def _short(value: Any) -> str:
     text = "nothing" if value is None else str(value)
     return text if len(text) <= 120 else f"{text[:119]}…"
+
+
+def _is_number(value: Any) -> bool:
+    # 64-bit numbers are strings in JSON.
+    return isinstance(value, int | float) or (isinstance(value, str) and value.isdecimal())
 
 
 def _is_revision(field: str) -> bool:
