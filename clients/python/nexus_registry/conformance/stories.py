@@ -35,7 +35,6 @@ from google.api.annotations_pb2 import http
 from google.protobuf import json_format
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from nexus_registry.conformance.bindings import only_reads
 from nexus_registry.conformance.details import check_details
@@ -55,7 +54,17 @@ from ose.registry.v1 import (
     watch_service_pb2,
 )
 
-__all__ = ["METHODS", "Player", "Story", "differences", "is_served", "stories", "unlike"]
+__all__ = [
+    "METHODS",
+    "Player",
+    "Revisions",
+    "Step",
+    "Story",
+    "differences",
+    "is_served",
+    "stories",
+    "unlike",
+]
 
 _SERVICES = {
     name: service
@@ -179,9 +188,14 @@ class Player:
         for call, _ in self._streams.values():
             call.cancel()
 
-    async def _call(self, step: Step) -> Step:
+    def method_of(self, step: Step) -> MethodDescriptor:
+        """The method that a step calls, and with it the messages that it is called with."""
         service, _, name = step["call"].partition("/")
-        method = _SERVICES[service].methods_by_name[name]
+        method: MethodDescriptor = _SERVICES[service].methods_by_name[name]
+        return method
+
+    async def _call(self, step: Step) -> Step:
+        method = self.method_of(step)
         request_type = GetMessageClass(method.input_type)
         forms = step["requests"] if method.client_streaming else [step.get("request", {})]
         requests = [json_format.ParseDict(self._filled(form), request_type()) for form in forms]
@@ -202,7 +216,7 @@ class Player:
             value: Any = messages[0]
             for part in field.split("."):
                 value = value[int(part)] if part.isdigit() else getattr(value, part)
-            is_time = isinstance(value, Timestamp)
+            is_time = hasattr(value, "ToJsonString")
             self._kept[variable] = value.ToJsonString() if is_time else str(value)
         return {"answer": self._told(messages[0])}
 
