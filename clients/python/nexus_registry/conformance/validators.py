@@ -221,13 +221,24 @@ def _stale(history: History, operation: Operation) -> Iterator[str]:
         yield f"{operation}: refused for no reason"
     elif not all(map(log.has, operation.records())):
         return
+    elif operation.method == "Export" and not operation.answer:
+        # An export of nothing has no message that says of which revision it is.
+        candidates = _candidates(history, at, least)
+        if all(any(_exported(log.state(one), request.entity_types)) for one in candidates):
+            yield f"{operation}: something was there since {least}, at {at}"
     elif operation.method in {"GetEntity", "GetRelationship"}:
-        candidates = [at] if at else range(max(least, log.begin), log.head + 1)
+        candidates = _candidates(history, at, least)
         key = _asked(operation)
         if not any(log.at(key, revision) == operation.answer for revision in candidates):
             yield f"{operation}: {operation.revision} is not current since {least}, at {at}"
     elif operation.revision != at if at else 0 < operation.revision < least:
         yield f"{operation}: of {operation.revision}, {least} was to be seen"
+
+
+def _candidates(history: History, at: int, least: int) -> Iterable[int]:
+    """The revisions that a read may be of: the one that it names, else any from `least` on."""
+    log = history.log
+    return [at] if at else range(max(least, log.begin), log.head + 1)
 
 
 def _asked(operation: Operation) -> tuple[Kind, str]:
