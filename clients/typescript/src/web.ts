@@ -33,7 +33,7 @@ import {
 import { type ClientOptions, RegistryClient } from "./client.js";
 import { http } from "./gen/google/api/annotations_pb.js";
 import type { HttpRule } from "./gen/google/api/http_pb.js";
-import { BadRequestSchema, ErrorInfoSchema } from "./gen/google/rpc/error_details_pb.js";
+import { file_google_rpc_error_details } from "./gen/google/rpc/error_details_pb.js";
 
 /**
  * Makes a client of the registry whose HTTP API is at a URL: that of the page when it is left out. Every
@@ -198,7 +198,7 @@ async function* messages<O extends DescMessage>(
       if (error !== undefined) {
         throw refusal(error, response);
       }
-      yield fromJson(schema, standard(schema, result ?? {}));
+      yield fromJson(schema, standard(schema, result ?? {}), READING);
     }
   } catch (thrown) {
     throw call.failure(thrown);
@@ -334,7 +334,7 @@ function answer<O extends DescMessage>(
   headers: Headers,
 ): MessageShape<O> {
   if (rule.responseBody === "") {
-    return fromJson(schema, standard(schema, body));
+    return fromJson(schema, standard(schema, body), READING);
   }
   const whole: JsonObject = {
     [rule.responseBody]: body,
@@ -343,7 +343,7 @@ function answer<O extends DescMessage>(
   if (schema.fields.some((field) => field.name === "next_page_token")) {
     whole["next_page_token"] = headers.get("X-Next-Page-Token") ?? "";
   }
-  return fromJson(schema, standard(schema, whole));
+  return fromJson(schema, standard(schema, whole), READING);
 }
 
 /**
@@ -351,7 +351,14 @@ function answer<O extends DescMessage>(
  * which the API always has.
  */
 function standard(schema: DescMessage, value: JsonValue): JsonValue {
-  if (isKnown(schema) || value === null || typeof value !== "object" || Array.isArray(value)) {
+  if (value === null || typeof value !== "object" || Array.isArray(value)) {
+    return value;
+  }
+  if (schema.typeName === ANY) {
+    // A detail of a kind that this client is too old to know has no form.
+    return DETAILS.getMessage(typeOf(value)) === undefined ? {} : value;
+  }
+  if (isKnown(schema)) {
     return value;
   }
   const made: JsonObject = {};
@@ -387,6 +394,7 @@ function oneStandard(field: DescField, value: JsonValue): JsonValue {
 }
 
 const STRUCT = "google.protobuf.Struct";
+const ANY = "google.protobuf.Any";
 
 function isEmpty(value: JsonValue): boolean {
   return value !== null && typeof value === "object" && Object.keys(value).length === 0;
@@ -396,7 +404,13 @@ function isKnown(schema: DescMessage): boolean {
   return schema.typeName.startsWith("google.protobuf.");
 }
 
-const DETAILS = createRegistry(ErrorInfoSchema, BadRequestSchema);
+const DETAILS = createRegistry(file_google_rpc_error_details);
+const READING = { registry: DETAILS };
+
+/** The type of a google.protobuf.Any in JSON. */
+function typeOf(value: JsonObject): string {
+  return String(value["@type"]).replace(/^.*\//, "");
+}
 
 /** The error that a google.rpc.Status in JSON says. */
 function refusal(body: JsonObject, response: Response): ConnectError {
@@ -404,8 +418,8 @@ function refusal(body: JsonObject, response: Response): ConnectError {
   const message = typeof body["message"] === "string" ? body["message"] : response.statusText;
   const error = new ConnectError(message, code as Code, response.headers);
   for (const detail of (body["details"] ?? []) as JsonObject[]) {
-    const { "@type": url, ...said } = detail;
-    const type = String(url).replace(/^.*\//, "");
+    const { "@type": _url, ...said } = detail;
+    const type = typeOf(detail);
     const schema = DETAILS.getMessage(type);
     if (schema !== undefined) {
       const value = toBinary(schema, fromJson(schema, said, { ignoreUnknownFields: true }));

@@ -10,6 +10,7 @@ package registryv1
 
 import (
 	_ "google.golang.org/genproto/googleapis/api/annotations"
+	status "google.golang.org/genproto/googleapis/rpc/status"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
@@ -446,6 +447,9 @@ type MutationResult struct {
 	Resource isMutationResult_Resource `protobuf_oneof:"resource"`
 	// Of a deleted entity: the ids of the relationships that went with it.
 	Relationships []string `protobuf:"bytes,4,rep,name=relationships,proto3" json:"relationships,omitempty"`
+	// Why a mutation of an `independent` batch failed, as a call of its own would say it; its fields are
+	// named from the mutation on. Nothing else is set then.
+	Error         *status.Status `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -515,6 +519,13 @@ func (x *MutationResult) GetRelationship() *Relationship {
 func (x *MutationResult) GetRelationships() []string {
 	if x != nil {
 		return x.Relationships
+	}
+	return nil
+}
+
+func (x *MutationResult) GetError() *status.Status {
+	if x != nil {
+		return x.Error
 	}
 	return nil
 }
@@ -797,7 +808,7 @@ var File_ose_registry_v1_mutation_proto protoreflect.FileDescriptor
 
 const file_ose_registry_v1_mutation_proto_rawDesc = "" +
 	"\n" +
-	"\x1eose/registry/v1/mutation.proto\x12\x0fose.registry.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1cose/registry/v1/entity.proto\x1a\"ose/registry/v1/relationship.proto\"\xa3\n" +
+	"\x1eose/registry/v1/mutation.proto\x12\x0fose.registry.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x17google/rpc/status.proto\x1a\x1cose/registry/v1/entity.proto\x1a\"ose/registry/v1/relationship.proto\"\xa3\n" +
 	"\n" +
 	"\bMutation\x12>\n" +
 	"\rcreate_entity\x18\x01 \x01(\v2\x17.ose.registry.v1.EntityH\x00R\fcreateEntity\x128\n" +
@@ -838,12 +849,13 @@ const file_ose_registry_v1_mutation_proto_rawDesc = "" +
 	"\x0emust_not_exist\x18\x05 \x01(\bH\x01R\fmustNotExistB\n" +
 	"\n" +
 	"\bresourceB\v\n" +
-	"\tcondition\"\xf7\x02\n" +
+	"\tcondition\"\xa1\x03\n" +
 	"\x0eMutationResult\x12A\n" +
 	"\aoutcome\x18\x01 \x01(\x0e2'.ose.registry.v1.MutationResult.OutcomeR\aoutcome\x121\n" +
 	"\x06entity\x18\x02 \x01(\v2\x17.ose.registry.v1.EntityH\x00R\x06entity\x12C\n" +
 	"\frelationship\x18\x03 \x01(\v2\x1d.ose.registry.v1.RelationshipH\x00R\frelationship\x12$\n" +
-	"\rrelationships\x18\x04 \x03(\tR\rrelationships\"x\n" +
+	"\rrelationships\x18\x04 \x03(\tR\rrelationships\x12(\n" +
+	"\x05error\x18\x05 \x01(\v2\x12.google.rpc.StatusR\x05error\"x\n" +
 	"\aOutcome\x12\x17\n" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fOUTCOME_CREATED\x10\x01\x12\x13\n" +
@@ -879,7 +891,8 @@ var file_ose_registry_v1_mutation_proto_goTypes = []any{
 	(*Mutation_DeleteRelationship)(nil), // 7: ose.registry.v1.Mutation.DeleteRelationship
 	(*Entity)(nil),                      // 8: ose.registry.v1.Entity
 	(*Relationship)(nil),                // 9: ose.registry.v1.Relationship
-	(*fieldmaskpb.FieldMask)(nil),       // 10: google.protobuf.FieldMask
+	(*status.Status)(nil),               // 10: google.rpc.Status
+	(*fieldmaskpb.FieldMask)(nil),       // 11: google.protobuf.FieldMask
 }
 var file_ose_registry_v1_mutation_proto_depIdxs = []int32{
 	8,  // 0: ose.registry.v1.Mutation.create_entity:type_name -> ose.registry.v1.Entity
@@ -893,15 +906,16 @@ var file_ose_registry_v1_mutation_proto_depIdxs = []int32{
 	0,  // 8: ose.registry.v1.MutationResult.outcome:type_name -> ose.registry.v1.MutationResult.Outcome
 	8,  // 9: ose.registry.v1.MutationResult.entity:type_name -> ose.registry.v1.Entity
 	9,  // 10: ose.registry.v1.MutationResult.relationship:type_name -> ose.registry.v1.Relationship
-	8,  // 11: ose.registry.v1.Mutation.UpdateEntity.entity:type_name -> ose.registry.v1.Entity
-	10, // 12: ose.registry.v1.Mutation.UpdateEntity.update_mask:type_name -> google.protobuf.FieldMask
-	9,  // 13: ose.registry.v1.Mutation.UpdateRelationship.relationship:type_name -> ose.registry.v1.Relationship
-	10, // 14: ose.registry.v1.Mutation.UpdateRelationship.update_mask:type_name -> google.protobuf.FieldMask
-	15, // [15:15] is the sub-list for method output_type
-	15, // [15:15] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	10, // 11: ose.registry.v1.MutationResult.error:type_name -> google.rpc.Status
+	8,  // 12: ose.registry.v1.Mutation.UpdateEntity.entity:type_name -> ose.registry.v1.Entity
+	11, // 13: ose.registry.v1.Mutation.UpdateEntity.update_mask:type_name -> google.protobuf.FieldMask
+	9,  // 14: ose.registry.v1.Mutation.UpdateRelationship.relationship:type_name -> ose.registry.v1.Relationship
+	11, // 15: ose.registry.v1.Mutation.UpdateRelationship.update_mask:type_name -> google.protobuf.FieldMask
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_ose_registry_v1_mutation_proto_init() }

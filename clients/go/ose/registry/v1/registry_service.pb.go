@@ -36,7 +36,12 @@ type WriteRequest struct {
 	// answers the first result; with another body it is refused.
 	IdempotencyKey string `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
 	// Optional. Answer what would happen, and write nothing.
-	DryRun        bool `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	DryRun bool `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// Optional. Each mutation stands for itself, as if it came in a call of its own: it is a revision of its
+	// own, and what it fails with is in its result and stops no other. They are made in order. Not together
+	// with `preconditions`. A call that fails as a whole with UNAVAILABLE may have made some of them: repeat
+	// it with its `idempotency_key`.
+	Independent   bool `protobuf:"varint,5,opt,name=independent,proto3" json:"independent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -99,11 +104,18 @@ func (x *WriteRequest) GetDryRun() bool {
 	return false
 }
 
+func (x *WriteRequest) GetIndependent() bool {
+	if x != nil {
+		return x.Independent
+	}
+	return false
+}
+
 // What a batch did.
 type WriteResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The revision of the batch. Of a dry run, and of a batch that changed nothing, the revision that it
-	// was decided at.
+	// was decided at. Of an `independent` one, that of the last mutation that did not fail; 0 if all did.
 	Revision int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
 	// What became of each mutation, in their order.
 	Results       []*MutationResult `protobuf:"bytes,2,rep,name=results,proto3" json:"results,omitempty"`
@@ -472,12 +484,13 @@ var File_ose_registry_v1_registry_service_proto protoreflect.FileDescriptor
 
 const file_ose_registry_v1_registry_service_proto_rawDesc = "" +
 	"\n" +
-	"&ose/registry/v1/registry_service.proto\x12\x0fose.registry.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cose/registry/v1/entity.proto\x1a\x1eose/registry/v1/mutation.proto\x1a\"ose/registry/v1/relationship.proto\"\xe6\x01\n" +
+	"&ose/registry/v1/registry_service.proto\x12\x0fose.registry.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cose/registry/v1/entity.proto\x1a\x1eose/registry/v1/mutation.proto\x1a\"ose/registry/v1/relationship.proto\"\x8e\x02\n" +
 	"\fWriteRequest\x12I\n" +
 	"\rpreconditions\x18\x01 \x03(\v2\x1d.ose.registry.v1.PreconditionB\x04\xe2A\x01\x01R\rpreconditions\x12=\n" +
 	"\tmutations\x18\x02 \x03(\v2\x19.ose.registry.v1.MutationB\x04\xe2A\x01\x02R\tmutations\x12-\n" +
 	"\x0fidempotency_key\x18\x03 \x01(\tB\x04\xe2A\x01\x01R\x0eidempotencyKey\x12\x1d\n" +
-	"\adry_run\x18\x04 \x01(\bB\x04\xe2A\x01\x01R\x06dryRun\"f\n" +
+	"\adry_run\x18\x04 \x01(\bB\x04\xe2A\x01\x01R\x06dryRun\x12&\n" +
+	"\vindependent\x18\x05 \x01(\bB\x04\xe2A\x01\x01R\vindependent\"f\n" +
 	"\rWriteResponse\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x129\n" +
 	"\aresults\x18\x02 \x03(\v2\x1f.ose.registry.v1.MutationResultR\aresults\"\x93\x01\n" +

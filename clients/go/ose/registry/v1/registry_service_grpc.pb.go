@@ -33,7 +33,7 @@ const (
 // Changes and reads many resources at once.
 type RegistryServiceClient interface {
 	// Applies a batch of mutations as one revision: all of them, or none and an error that names the
-	// mutation.
+	// mutation. Those of an `independent` batch are revisions of their own, and fail for themselves.
 	Write(ctx context.Context, in *WriteRequest, opts ...grpc.CallOption) (*WriteResponse, error)
 	// Loads a stream of batches. Each message is one revision and is acknowledged by its sequence number
 	// once it is durable. After a broken stream the client sends again, with the same `import_id`, what
@@ -101,7 +101,7 @@ type RegistryService_ExportClient = grpc.ServerStreamingClient[ExportResponse]
 // Changes and reads many resources at once.
 type RegistryServiceServer interface {
 	// Applies a batch of mutations as one revision: all of them, or none and an error that names the
-	// mutation.
+	// mutation. Those of an `independent` batch are revisions of their own, and fail for themselves.
 	Write(context.Context, *WriteRequest) (*WriteResponse, error)
 	// Loads a stream of batches. Each message is one revision and is acknowledged by its sequence number
 	// once it is durable. After a broken stream the client sends again, with the same `import_id`, what

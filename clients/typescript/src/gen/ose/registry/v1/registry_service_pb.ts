@@ -22,7 +22,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file ose/registry/v1/registry_service.proto.
  */
 export const file_ose_registry_v1_registry_service: GenFile = /*@__PURE__*/
-  fileDesc("CiZvc2UvcmVnaXN0cnkvdjEvcmVnaXN0cnlfc2VydmljZS5wcm90bxIPb3NlLnJlZ2lzdHJ5LnYxIrQBCgxXcml0ZVJlcXVlc3QSOgoNcHJlY29uZGl0aW9ucxgBIAMoCzIdLm9zZS5yZWdpc3RyeS52MS5QcmVjb25kaXRpb25CBOJBAQESMgoJbXV0YXRpb25zGAIgAygLMhkub3NlLnJlZ2lzdHJ5LnYxLk11dGF0aW9uQgTiQQECEh0KD2lkZW1wb3RlbmN5X2tleRgDIAEoCUIE4kEBARIVCgdkcnlfcnVuGAQgASgIQgTiQQEBIlMKDVdyaXRlUmVzcG9uc2USEAoIcmV2aXNpb24YASABKAMSMAoHcmVzdWx0cxgCIAMoCzIfLm9zZS5yZWdpc3RyeS52MS5NdXRhdGlvblJlc3VsdCJ0Cg1JbXBvcnRSZXF1ZXN0EhcKCWltcG9ydF9pZBgBIAEoCUIE4kEBARIWCghzZXF1ZW5jZRgCIAEoA0IE4kEBAhIyCgltdXRhdGlvbnMYAyADKAsyGS5vc2UucmVnaXN0cnkudjEuTXV0YXRpb25CBOJBAQIiegoOSW1wb3J0UmVzcG9uc2USEAoIc2VxdWVuY2UYASABKAMSEAoIcmV2aXNpb24YAiABKAMSDwoHY3JlYXRlZBgDIAEoBRIPCgd1cGRhdGVkGAQgASgFEg8KB2RlbGV0ZWQYBSABKAUSEQoJdW5jaGFuZ2VkGAYgASgFIsIBCg1FeHBvcnRSZXF1ZXN0EhoKDGVudGl0eV90eXBlcxgBIAMoCUIE4kEBARITCgV0eXBlcxgCIAMoCUIE4kEBARIZCgthdF9yZXZpc2lvbhgDIAEoA0IE4kEBARIaCgxtaW5fcmV2aXNpb24YBCABKANCBOJBAQESFgoIc3RhbGVfb2sYBSABKAhCBOJBAQESMQoHYXRfdGltZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCBOJBAQEigwEKDkV4cG9ydFJlc3BvbnNlEikKCGVudGl0aWVzGAEgAygLMhcub3NlLnJlZ2lzdHJ5LnYxLkVudGl0eRI0Cg1yZWxhdGlvbnNoaXBzGAIgAygLMh0ub3NlLnJlZ2lzdHJ5LnYxLlJlbGF0aW9uc2hpcBIQCghyZXZpc2lvbhgDIAEoAzLdAgoPUmVnaXN0cnlTZXJ2aWNlEmkKBVdyaXRlEh0ub3NlLnJlZ2lzdHJ5LnYxLldyaXRlUmVxdWVzdBoeLm9zZS5yZWdpc3RyeS52MS5Xcml0ZVJlc3BvbnNlIiGC0+STAhs6ASoiFi9hcGkvdjEvcmVnaXN0cnk6d3JpdGUScQoGSW1wb3J0Eh4ub3NlLnJlZ2lzdHJ5LnYxLkltcG9ydFJlcXVlc3QaHy5vc2UucmVnaXN0cnkudjEuSW1wb3J0UmVzcG9uc2UiIoLT5JMCHDoBKiIXL2FwaS92MS9yZWdpc3RyeTppbXBvcnQoATABEmwKBkV4cG9ydBIeLm9zZS5yZWdpc3RyeS52MS5FeHBvcnRSZXF1ZXN0Gh8ub3NlLnJlZ2lzdHJ5LnYxLkV4cG9ydFJlc3BvbnNlIh+C0+STAhkSFy9hcGkvdjEvcmVnaXN0cnk6ZXhwb3J0MAFiBnByb3RvMw", [file_google_api_annotations, file_google_api_field_behavior, file_google_protobuf_timestamp, file_ose_registry_v1_entity, file_ose_registry_v1_mutation, file_ose_registry_v1_relationship]);
+  fileDesc("CiZvc2UvcmVnaXN0cnkvdjEvcmVnaXN0cnlfc2VydmljZS5wcm90bxIPb3NlLnJlZ2lzdHJ5LnYxIs8BCgxXcml0ZVJlcXVlc3QSOgoNcHJlY29uZGl0aW9ucxgBIAMoCzIdLm9zZS5yZWdpc3RyeS52MS5QcmVjb25kaXRpb25CBOJBAQESMgoJbXV0YXRpb25zGAIgAygLMhkub3NlLnJlZ2lzdHJ5LnYxLk11dGF0aW9uQgTiQQECEh0KD2lkZW1wb3RlbmN5X2tleRgDIAEoCUIE4kEBARIVCgdkcnlfcnVuGAQgASgIQgTiQQEBEhkKC2luZGVwZW5kZW50GAUgASgIQgTiQQEBIlMKDVdyaXRlUmVzcG9uc2USEAoIcmV2aXNpb24YASABKAMSMAoHcmVzdWx0cxgCIAMoCzIfLm9zZS5yZWdpc3RyeS52MS5NdXRhdGlvblJlc3VsdCJ0Cg1JbXBvcnRSZXF1ZXN0EhcKCWltcG9ydF9pZBgBIAEoCUIE4kEBARIWCghzZXF1ZW5jZRgCIAEoA0IE4kEBAhIyCgltdXRhdGlvbnMYAyADKAsyGS5vc2UucmVnaXN0cnkudjEuTXV0YXRpb25CBOJBAQIiegoOSW1wb3J0UmVzcG9uc2USEAoIc2VxdWVuY2UYASABKAMSEAoIcmV2aXNpb24YAiABKAMSDwoHY3JlYXRlZBgDIAEoBRIPCgd1cGRhdGVkGAQgASgFEg8KB2RlbGV0ZWQYBSABKAUSEQoJdW5jaGFuZ2VkGAYgASgFIsIBCg1FeHBvcnRSZXF1ZXN0EhoKDGVudGl0eV90eXBlcxgBIAMoCUIE4kEBARITCgV0eXBlcxgCIAMoCUIE4kEBARIZCgthdF9yZXZpc2lvbhgDIAEoA0IE4kEBARIaCgxtaW5fcmV2aXNpb24YBCABKANCBOJBAQESFgoIc3RhbGVfb2sYBSABKAhCBOJBAQESMQoHYXRfdGltZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCBOJBAQEigwEKDkV4cG9ydFJlc3BvbnNlEikKCGVudGl0aWVzGAEgAygLMhcub3NlLnJlZ2lzdHJ5LnYxLkVudGl0eRI0Cg1yZWxhdGlvbnNoaXBzGAIgAygLMh0ub3NlLnJlZ2lzdHJ5LnYxLlJlbGF0aW9uc2hpcBIQCghyZXZpc2lvbhgDIAEoAzLdAgoPUmVnaXN0cnlTZXJ2aWNlEmkKBVdyaXRlEh0ub3NlLnJlZ2lzdHJ5LnYxLldyaXRlUmVxdWVzdBoeLm9zZS5yZWdpc3RyeS52MS5Xcml0ZVJlc3BvbnNlIiGC0+STAhs6ASoiFi9hcGkvdjEvcmVnaXN0cnk6d3JpdGUScQoGSW1wb3J0Eh4ub3NlLnJlZ2lzdHJ5LnYxLkltcG9ydFJlcXVlc3QaHy5vc2UucmVnaXN0cnkudjEuSW1wb3J0UmVzcG9uc2UiIoLT5JMCHDoBKiIXL2FwaS92MS9yZWdpc3RyeTppbXBvcnQoATABEmwKBkV4cG9ydBIeLm9zZS5yZWdpc3RyeS52MS5FeHBvcnRSZXF1ZXN0Gh8ub3NlLnJlZ2lzdHJ5LnYxLkV4cG9ydFJlc3BvbnNlIh+C0+STAhkSFy9hcGkvdjEvcmVnaXN0cnk6ZXhwb3J0MAFiBnByb3RvMw", [file_google_api_annotations, file_google_api_field_behavior, file_google_protobuf_timestamp, file_ose_registry_v1_entity, file_ose_registry_v1_mutation, file_ose_registry_v1_relationship]);
 
 /**
  * The request of Write.
@@ -58,6 +58,16 @@ export type WriteRequest = Message<"ose.registry.v1.WriteRequest"> & {
    * @generated from field: bool dry_run = 4;
    */
   dryRun: boolean;
+
+  /**
+   * Optional. Each mutation stands for itself, as if it came in a call of its own: it is a revision of its
+   * own, and what it fails with is in its result and stops no other. They are made in order. Not together
+   * with `preconditions`. A call that fails as a whole with UNAVAILABLE may have made some of them: repeat
+   * it with its `idempotency_key`.
+   *
+   * @generated from field: bool independent = 5;
+   */
+  independent: boolean;
 };
 
 /**
@@ -75,7 +85,7 @@ export const WriteRequestSchema: GenMessage<WriteRequest> = /*@__PURE__*/
 export type WriteResponse = Message<"ose.registry.v1.WriteResponse"> & {
   /**
    * The revision of the batch. Of a dry run, and of a batch that changed nothing, the revision that it
-   * was decided at.
+   * was decided at. Of an `independent` one, that of the last mutation that did not fail; 0 if all did.
    *
    * @generated from field: int64 revision = 1;
    */
@@ -289,7 +299,7 @@ export const ExportResponseSchema: GenMessage<ExportResponse> = /*@__PURE__*/
 export const RegistryService: GenService<{
   /**
    * Applies a batch of mutations as one revision: all of them, or none and an error that names the
-   * mutation.
+   * mutation. Those of an `independent` batch are revisions of their own, and fail for themselves.
    *
    * @generated from rpc ose.registry.v1.RegistryService.Write
    */
