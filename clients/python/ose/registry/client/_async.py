@@ -488,17 +488,20 @@ class AsyncRegistryClient(HealthMethods, LeaseMethods, PluginMethods):
         mutations: Iterable[Mutation],
         preconditions: Iterable[Precondition] = (),
         *,
+        independent: bool = False,
         idempotency_key: str | None = None,
         dry_run: bool = False,
         timeout: float | None = None,
     ) -> WriteResponse:
         """Applies 1 to 1,000 mutations as one revision, all of them or none.
 
-        Raises Aborted if a precondition does not hold.
+        With `independent` each is a revision of its own, and what one fails with is the `error` of
+        its result. Raises Aborted if a precondition does not hold.
         """
         request = WriteRequest(
             mutations=mutations,
             preconditions=preconditions,
+            independent=independent,
             idempotency_key=self._calls.key(idempotency_key, dry_run),
             dry_run=dry_run,
         )
