@@ -152,7 +152,7 @@ async def test_min_revision(stubs: Stubs) -> None:
     page = await waiting
     assert (page.revision, page.entries[0].resource_id) == (made.revision, "a")
     request.min_revision = made.revision + 1
-    call = stubs.admin.ListAuditEntries(request, timeout=0.2)
+    call = stubs.admin.ListAuditEntries(request, timeout=1)
     await refused(call, CODE.DEADLINE_EXCEEDED, "REVISION_NOT_REACHED")
 
 
