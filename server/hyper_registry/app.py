@@ -10,12 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2
 from starlette.applications import Starlette
 
 from hyper_registry import __version__
@@ -54,6 +52,7 @@ from hyper_registry.query.search.follower import SearchIndex
 from hyper_registry.query.traversal import Walker
 from hyper_registry.registry import compaction
 from hyper_registry.registry.engine import Engine, Retention
+from hyper_registry.services import reflection
 from hyper_registry.services.admin_service import AdminService
 from hyper_registry.services.binding import handlers
 from hyper_registry.services.entity_service import EntityService
@@ -111,7 +110,6 @@ _LAST_WORDS_SECONDS = 0.5
 _GC_THRESHOLDS = (50_000, 20, 100)
 # A tenth of Python's own: commits beside a busy loop are twice as fast.
 _SWITCH_SECONDS = 0.0005
-_REFLECTION = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 
 _log = structlog.get_logger(__name__)
 
@@ -224,7 +222,7 @@ class Server:
         server = grpc.aio.server(options=[*_OPTIONS, ("grpc.so_reuseport", int(shares))])
         server.add_generic_rpc_handlers([handlers(service, door) for service in services])
         health_pb2_grpc.add_HealthServicer_to_server(serving.servicer, server)
-        _add_reflection(server, serving.names)
+        server.add_generic_rpc_handlers(reflection.handlers((health.SERVICE_NAME, *serving.names)))
         http = None
         if config.http_address:
             http = _http_side(
@@ -274,11 +272,11 @@ class Server:
         if siblings is not None:
             self._exit.push_async_callback(siblings.aclose)
 
-            async def health() -> bytes:
+            async def own_health() -> bytes:
                 is_well = _look(engine, leases, prober, vitals, serving).serving
                 return SERVING if is_well else NOT_SERVING
 
-            await siblings.start({METRICS_QUESTION: metrics.text, HEALTH_QUESTION: health})
+            await siblings.start({METRICS_QUESTION: metrics.text, HEALTH_QUESTION: own_health})
         vitals.start()
         # Behind everything else: serving does not wait for it, only searches do.
         index.start()
@@ -530,20 +528,3 @@ def _bind(server: grpc.aio.Server, address: str) -> int:
     if not port:
         raise ConfigError(f"grpc_address {address} cannot be bound: is another server on it?")
     return 0 if address.startswith("unix:") else port
-
-
-def _add_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:
-    """Serves reflection; the package has v1alpha only, and v1 is the same under another name."""
-    names = (health.SERVICE_NAME, *services, *_REFLECTION)
-    servicer: Any = reflection.aio.ReflectionServicer(names)
-    handler = grpc.stream_stream_rpc_method_handler(
-        servicer.ServerReflectionInfo,
-        reflection_pb2.ServerReflectionRequest.FromString,
-        reflection_pb2.ServerReflectionResponse.SerializeToString,
-    )
-    server.add_generic_rpc_handlers(
-        [
-            grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": handler})
-            for name in _REFLECTION
-        ]
-    )

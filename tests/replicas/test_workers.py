@@ -18,10 +18,11 @@ from click.testing import CliRunner
 from prometheus_client.parser import text_string_to_metric_families
 
 from hyper_registry.__main__ import serve
+from nexus_registry.conformance.stubs import Stubs
 from ose.registry.v1.entity_pb2 import Entity
 from ose.registry.v1.entity_service_pb2 import CreateEntityRequest, GetEntityRequest
 from tests.support.postgres import Cluster
-from tests.support.servers import Program, Stubs
+from tests.support.servers import Program
 from tests.support.waiting import eventually
 
 
