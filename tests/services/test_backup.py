@@ -81,7 +81,7 @@ async def history(client: AsyncRegistryClient, start: int, end: int) -> list[Any
 async def fill(stubs: Stubs) -> int:
     """Writes some MiB that cannot be compressed to much less; answers the revision."""
     noise = random.Random(1)
-    for number in range(8):
+    for number in range(16):
         texts = {f"{number}-{part}": noise.randbytes(30_000).hex() for part in range(16)}
         made = await build(
             stubs, [service(name, metadata=struct(text=text)) for name, text in texts.items()]
