@@ -70,7 +70,7 @@ def entity(message: entity_pb2.Entity) -> Entity:
         name=message.name,
         version=message.version,
         metadata=_metadata(message),
-        labels=dict(message.labels) if message.labels else {},
+        labels=codec.labels_of(message),
         status=status or Status.ACTIVE,
         reported_health=reported or health or Health.HEALTHY,
         regions=tuple(message.regions) if message.regions else DEFAULT_REGIONS,
