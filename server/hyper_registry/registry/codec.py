@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from math import isfinite
+from struct import Struct as Layout
 from typing import Any, NamedTuple
 
 import orjson
@@ -19,6 +20,7 @@ from hyper_registry.model.entity import Entity
 from hyper_registry.model.errors import InvalidArgument, LimitExceeded
 from hyper_registry.model.relationship import Relationship
 from hyper_registry.model.rules import MAX_METADATA_BYTES, MAX_METADATA_DEPTH
+from hyper_registry.registry.table import frame
 from ose.registry.v1.entity_pb2 import Entity as EntityMessage
 from ose.registry.v1.relationship_pb2 import Relationship as RelationshipMessage
 
@@ -38,33 +40,76 @@ REPORTED_FIELD = _ENTITY_FIELDS["reported_health"].number
 COUPLING_FIELD = RelationshipMessage.DESCRIPTOR.fields_by_name["health_coupling"].number
 ANY_OF_FIELD = RelationshipMessage.DESCRIPTOR.fields_by_name["any_of"].number
 
+_WEIGHT = Layout("<Bd").pack
 _EXACT = 2.0**53
 _TOO_DEEP = f"nested more than {MAX_METADATA_DEPTH} deep"
 
 
 def encode_entity(entity: Entity) -> bytes:
-    """The stored form of an entity."""
-    # Field by field: a constructor with keywords takes twice as long, and this is done for every
-    # write.
-    message = EntityMessage()
-    message.id = entity.id
-    message.type = entity.type
-    message.name = entity.name
-    message.version = entity.version
-    message.status = entity.status  # type: ignore[assignment]
-    message.health = entity.health  # type: ignore[assignment]
-    message.reported_health = entity.reported_health  # type: ignore[assignment]
-    message.health_revision = entity.health_revision
-    message.regions.extend(entity.regions)
-    message.revision = entity.revision
-    message.create_revision = entity.create_revision
-    if entity.labels:
-        labels = message.labels
-        for key, value in entity.labels.items():
-            labels[key] = value
-    if entity.metadata:
-        message.metadata.ParseFromString(entity.metadata)
-    _stamp(message, entity.created_at, entity.updated_at)
+    """The stored form of an entity: byte for byte what protobuf's deterministic writer makes."""
+    # What a write brings is put together by hand, and what it gets from the registry, the end, is
+    # mostly that of the entity before: a third of what it takes to fill a message and write it.
+    labels = entity.labels
+    return b"".join(
+        (
+            _text(0x0A, entity.id),
+            _text(0x12, entity.type),
+            _text(0x1A, entity.name),
+            _text(0x22, entity.version),
+            frame(0x2A, entity.metadata) if entity.metadata else b"",
+            *[_label(key, labels[key]) for key in _in_order(tuple(labels))],
+            _entity_end(
+                entity.status,
+                entity.health,
+                entity.regions,
+                entity.created_at,
+                entity.updated_at,
+                entity.revision,
+                entity.create_revision,
+                entity.reported_health,
+                entity.health_revision,
+            ),
+        )
+    )
+
+
+def _text(tag: int, text: str) -> bytes:
+    return frame(tag, text.encode()) if text else b""
+
+
+@lru_cache(maxsize=4096)
+def _in_order(keys: tuple[str, ...]) -> list[str]:
+    """The keys of a map as protobuf sorts them: what continues another key is before it."""
+    return sorted(keys, key=lambda key: key.encode() + b"\xff")
+
+
+@lru_cache(maxsize=4096)
+def _label(key: str, value: str) -> bytes:
+    return frame(0x32, frame(0x0A, key.encode()) + frame(0x12, value.encode()))
+
+
+@lru_cache(maxsize=256)
+def _entity_end(
+    status: int,
+    health: int,
+    regions: tuple[str, ...],
+    created_at: int,
+    updated_at: int,
+    revision: int,
+    create_revision: int,
+    reported_health: int,
+    health_revision: int,
+) -> bytes:
+    message = EntityMessage(
+        status=status,  # type: ignore[arg-type]
+        health=health,  # type: ignore[arg-type]
+        regions=regions,
+        revision=revision,
+        create_revision=create_revision,
+        reported_health=reported_health,  # type: ignore[arg-type]
+        health_revision=health_revision,
+    )
+    _stamp(message, created_at, updated_at)
     return message.SerializeToString(deterministic=True)
 
 
@@ -108,17 +153,17 @@ def differ_in_health(one: bytes, other: bytes) -> bool:
 
 def record_id(record: bytes) -> str:
     """The id in a stored form of either kind, which begins with it."""
-    start, end = _text(record, 0)
+    start, end = _text_at(record, 0)
     return record[start:end].decode()
 
 
 def record_type(record: bytes) -> str:
     """The type in the stored form of an entity, which has it behind the id."""
-    start, end = _text(record, _text(record, 0)[1])
+    start, end = _text_at(record, _text_at(record, 0)[1])
     return record[start:end].decode()
 
 
-def _text(record: bytes, start: int) -> tuple[int, int]:
+def _text_at(record: bytes, start: int) -> tuple[int, int]:
     """Where the text whose tag is at `start` begins and ends."""
     size, start = record[start + 1], start + 2
     if size >= 0x80:
@@ -165,22 +210,45 @@ def glance(record: bytes) -> Glance:
 
 
 def encode_relationship(relationship: Relationship) -> bytes:
-    """The stored form of a relationship."""
-    message = RelationshipMessage()
-    message.id = relationship.id
-    message.source_id = relationship.source_id
-    message.target_id = relationship.target_id
-    message.type = relationship.type
-    message.weight = relationship.weight
-    message.bidirectional = relationship.bidirectional
-    message.version_constraint = relationship.version_constraint
-    message.revision = relationship.revision
-    message.create_revision = relationship.create_revision
-    message.health_coupling = relationship.health_coupling  # type: ignore[assignment]
-    message.any_of = relationship.any_of
-    if relationship.metadata:
-        message.metadata.ParseFromString(relationship.metadata)
-    _stamp(message, relationship.created_at, relationship.updated_at)
+    """The stored form of a relationship, likewise."""
+    return b"".join(
+        (
+            _text(0x0A, relationship.id),
+            _text(0x12, relationship.source_id),
+            _text(0x1A, relationship.target_id),
+            _text(0x22, relationship.type),
+            _WEIGHT(WEIGHT_TAG, relationship.weight),
+            frame(0x32, relationship.metadata) if relationship.metadata else b"",
+            b"\x38\x01" if relationship.bidirectional else b"",
+            _text(0x42, relationship.version_constraint),
+            _relationship_end(
+                relationship.created_at,
+                relationship.updated_at,
+                relationship.revision,
+                relationship.create_revision,
+                relationship.health_coupling,
+                relationship.any_of,
+            ),
+        )
+    )
+
+
+@lru_cache(maxsize=256)
+def _relationship_end(
+    created_at: int,
+    updated_at: int,
+    revision: int,
+    create_revision: int,
+    health_coupling: int,
+    any_of: str,
+) -> bytes:
+    message = RelationshipMessage(
+        revision=revision,
+        create_revision=create_revision,
+        health_coupling=health_coupling,  # type: ignore[arg-type]
+        any_of=any_of,
+    )
+    _stamp(message, created_at, updated_at)
     return message.SerializeToString(deterministic=True)
 
 

@@ -282,8 +282,12 @@ class Table:
 def frame(tag: int, message: bytes) -> bytes:
     """The message as an element of the repeated field with this tag byte."""
     size = len(message)
+    # Spelt out for the sizes that nearly all have: this is done many times for every write.
     if size < 0x80:
-        return bytes((tag, size)) + message
+        return (size << 8 | tag).to_bytes(2, "little") + message
+    if size < 0x4000:
+        low, high = size & 0x7F | 0x80, size >> 7
+        return (high << 16 | low << 8 | tag).to_bytes(3, "little") + message
     return bytes((tag,)) + varint(size) + message
 
 
