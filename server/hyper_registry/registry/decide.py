@@ -7,7 +7,6 @@ mutation and the next request are decided against them; a request that fails is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -507,7 +506,7 @@ _APPLY: dict[type[Mutation], Callable[[Decider, Any], Iterator[None] | None]] = 
 
 
 def _merge_entity(before: Entity, wanted: Entity, paths: Iterable[str]) -> Entity:
-    values: dict[str, object] = {}
+    values: dict[str, Any] = {}
     metadata, labels = before.metadata, dict(before.labels)
     for path in paths:
         field, _, key = path.partition(".")
@@ -521,7 +520,7 @@ def _merge_entity(before: Entity, wanted: Entity, paths: Iterable[str]) -> Entit
             labels = dict(wanted.labels)
         else:
             values[field] = getattr(wanted, field)
-    return replace(before, metadata=metadata, labels=labels, **values)  # type: ignore[arg-type]
+    return before._replace(metadata=metadata, labels=labels, **values)
 
 
 def _replace_label(labels: dict[str, str], key: str, wanted: Mapping[str, str]) -> None:
@@ -534,7 +533,7 @@ def _replace_label(labels: dict[str, str], key: str, wanted: Mapping[str, str]) 
 def _merge_relationship(
     before: Relationship, wanted: Relationship, paths: Iterable[str]
 ) -> Relationship:
-    values: dict[str, object] = {}
+    values: dict[str, Any] = {}
     metadata = before.metadata
     for path in paths:
         field, _, key = path.partition(".")
@@ -544,7 +543,7 @@ def _merge_relationship(
             metadata = wanted.metadata
         else:
             values[field] = getattr(wanted, field)
-    return replace(before, metadata=metadata, **values)  # type: ignore[arg-type]
+    return before._replace(metadata=metadata, **values)
 
 
 def _refuse_new_type(before: Entity, wanted: Entity) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import TypeVar
 
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -132,7 +131,7 @@ def update_entity(
     if "health" in paths:
         if mask is not None and mask.paths and "reported_health" not in paths:
             # Named alone it is what is meant, whatever was read before.
-            value = replace(value, reported_health=message.health or Health.HEALTHY)
+            value = value._replace(reported_health=message.health or Health.HEALTHY)
         paths = tuple({"reported_health" if path == "health" else path: 0 for path in paths})
     _check_named("entity", check_entity(value), paths)
     return UpdateEntity(value, paths, expected(expected_revision))

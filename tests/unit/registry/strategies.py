@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from hypothesis import strategies as st
@@ -94,7 +93,7 @@ def _relationships(
         health_coupling=draw(st.sampled_from([0, 0, 1, 2])),
         any_of=draw(st.sampled_from(["", "", "x", "y"])),
     )
-    return replace(made, bidirectional=False) if made.carries_health else made
+    return made._replace(bidirectional=False) if made.carries_health else made
 
 
 _NAMES = ["n1", "n2", "n3"]
