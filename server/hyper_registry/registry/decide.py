@@ -135,7 +135,7 @@ class Decider:
         entity = mutation.entity
         if entity.id and self._entity(entity.id) is not None:
             raise IdTaken(entity.id)
-        self._write_entity(entity, None, None)
+        self._write_entity(entity, None, None, mutation.body, mutation.described)
 
     def _put_entity(self, mutation: PutEntity) -> None:
         wanted = mutation.entity
@@ -168,7 +168,14 @@ class Decider:
                 raise InvalidArgument(violations)
             self._write_entity(after, before, self._entity(before.id))
 
-    def _write_entity(self, entity: Entity, before: Entity | None, old: bytes | None) -> None:
+    def _write_entity(
+        self,
+        entity: Entity,
+        before: Entity | None,
+        old: bytes | None,
+        body: bytes | None = None,
+        described: codec.Metadata | None = None,
+    ) -> None:
         taken = self.view.named(entity.type, entity.name, entity.version)
         if taken is not None:
             other = codec.decode_entity(taken).id
@@ -178,9 +185,9 @@ class Decider:
             entity.id or new_id(), self.revision, self.time, before,
             self._has_failed_needs(before), self._origin(before),
         )  # fmt: skip
-        described = codec.metadata(entity.metadata)
+        described = described or codec.metadata(entity.metadata)
         carrying.check(entity)
-        record = codec.encode_entity(entity)
+        record = codec.encode_entity(entity, body)
         ordinal = self._ordinal(self.view.generation.entities, entity.id, before is None)
         if before is not None and old is not None:
             self._leave_behind(entity.id, old)
@@ -324,7 +331,7 @@ class Decider:
         if relationship.id and self._relationship(relationship.id) is not None:
             raise IdTaken(relationship.id)
         self._refuse_taken(relationship)
-        self._write_relationship(relationship, None, None)
+        self._write_relationship(relationship, None, None, mutation.body, mutation.described)
 
     def _put_relationship(self, mutation: PutRelationship) -> None:
         wanted = mutation.relationship
@@ -365,15 +372,20 @@ class Decider:
             self._write_relationship(after, before, record)
 
     def _write_relationship(
-        self, relationship: Relationship, before: Relationship | None, old: bytes | None
+        self,
+        relationship: Relationship,
+        before: Relationship | None,
+        old: bytes | None,
+        body: bytes | None = None,
+        described: codec.Metadata | None = None,
     ) -> None:
         if before is None:
             self._check_ends(relationship)
         relationship = relationship.committed(
             relationship.id or new_id(), self.revision, self.time, before
         )
-        described = codec.metadata(relationship.metadata)
-        record = codec.encode_relationship(relationship)
+        described = described or codec.metadata(relationship.metadata)
+        record = codec.encode_relationship(relationship, body)
         table = self.view.generation.relationships
         ordinal = self._ordinal(table, relationship.id, before is None)
         self.view.put_relationship(relationship, record, before is None, len(self.changes))

@@ -24,7 +24,7 @@ from hyper_registry.model.revision import ordinal_of
 from hyper_registry.registry import carrying, codec, health_kernels
 from hyper_registry.registry.adjacency import Adjacency
 from hyper_registry.registry.carrying import MAX_TYPES
-from hyper_registry.registry.codec import ENTITY_TAG, RELATIONSHIP_TAG, metadata
+from hyper_registry.registry.codec import ENTITY_TAG, RELATIONSHIP_TAG, feature_of
 from hyper_registry.registry.columns import Bytes, IntColumns, Ints
 from hyper_registry.registry.table import (
     ALIVE,
@@ -437,7 +437,7 @@ class View:
         if entity.labels:
             add_labels(generation.labels, row, entity.labels, before.labels if before else {})
         if entity.metadata and (before is None or before.metadata != entity.metadata):
-            feature = metadata(entity.metadata).feature
+            feature = feature_of(entity.metadata)
             if feature:
                 generation.features.setdefault(feature, array("q")).append(row)
 

@@ -76,6 +76,20 @@ def entity(message: entity_pb2.Entity) -> Entity:
     )
 
 
+def are_known(status: int, health: int, reported_health: int) -> bool:
+    """Whether an entity's numbers have names; 0 is one that is not given."""
+    return (
+        (not status or status in _STATUSES)
+        and (not health or health in _HEALTHS)
+        and (not reported_health or reported_health in _HEALTHS)
+    )
+
+
+def is_coupling(number: int) -> bool:
+    """Whether a relationship's coupling has a name."""
+    return number in _COUPLINGS
+
+
 def new_entity(message: entity_pb2.Entity) -> Entity:
     """The entity of a message that is to be created: everything malformed is reported at once."""
     value = entity(message)
@@ -163,18 +177,25 @@ def delete_relationship(relationship_id: str, expected_revision: int) -> DeleteR
 
 
 def mutations(messages: Sequence[mutation_pb2.Mutation]) -> list[Mutation]:
-    """The mutations of a batch."""
+    """The mutations of a batch. See `batches.mutations`, which is sooner done with many."""
+    check_count(messages)
+    return [numbered_mutation(number, message) for number, message in enumerate(messages)]
+
+
+def check_count(messages: Sequence[mutation_pb2.Mutation]) -> None:
+    """Refuses a batch of none, or of too many."""
     if not messages:
         raise InvalidArgument.of("mutations", "at least one")
     if len(messages) > MAX_MUTATIONS:
         raise LimitExceeded("mutations", "max_mutations", MAX_MUTATIONS, len(messages))
-    parsed: list[Mutation] = []
-    for number, message in enumerate(messages):
-        try:
-            parsed.append(_mutation(message))
-        except InvalidArgument as error:
-            raise error.prefixed(f"mutations[{number}]") from None
-    return parsed
+
+
+def numbered_mutation(number: int, message: mutation_pb2.Mutation) -> Mutation:
+    """The mutation of this number in a batch, as errors say."""
+    try:
+        return _mutation(message)
+    except InvalidArgument as error:
+        raise error.prefixed(f"mutations[{number}]") from None
 
 
 def preconditions(messages: Sequence[mutation_pb2.Precondition]) -> list[Precondition]:

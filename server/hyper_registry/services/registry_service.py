@@ -12,7 +12,7 @@ from hyper_registry.query.scanning import scan_entities, scan_relationships
 from hyper_registry.registry.engine import Engine
 from hyper_registry.registry.mutations import Decision, Outcome, Result, WriteRequest
 from hyper_registry.registry.table import frame
-from hyper_registry.services import parsing
+from hyper_registry.services import batches, parsing
 from hyper_registry.services.calls import Answer, Call, Stream, body_hash, read_options, result_key
 from hyper_registry.services.writing import write
 from ose.registry.v1 import mutation_pb2
@@ -36,7 +36,7 @@ class RegistryService:
 
     async def write(self, request: api.WriteRequest, call: Call) -> Answer:
         """Applies a batch as one revision."""
-        mutations = parsing.mutations(request.mutations)
+        mutations = batches.mutations(request)
         conditions = parsing.preconditions(request.preconditions)
         return await write(self._engine, request, mutations, _written, call, conditions, True)
 
@@ -100,7 +100,7 @@ def _batch(request: api.ImportRequest, before: int, call: Call) -> WriteRequest:
     if request.import_id:
         key = result_key(call, f"{request.import_id}/{request.sequence}")
     return WriteRequest(
-        parsing.mutations(request.mutations),
+        batches.mutations(request),
         lambda decision: _acknowledgement(request.sequence, decision),
         call.method,
         call.actor,
