@@ -90,7 +90,7 @@ def of_row(record: bytes, texts: Sequence[str], numbers: Sequence[int]) -> int:
 
     The texts and the numbers are those of EntityColumns or RelationshipColumns, in that order.
     """
-    mixed = sum(map(mul, numbers, _FACTORS))
+    mixed: int = sum(map(mul, numbers, _FACTORS))
     crc = crc32(_SEPARATOR.join(texts).encode(errors="surrogatepass"), crc32(record))
     return crc ^ (mixed >> 32 ^ mixed) & _MASK
 
