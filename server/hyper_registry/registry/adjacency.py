@@ -13,7 +13,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from hyper_registry.registry.columns import IntColumns, Ints
+from hyper_registry.registry.columns import IntColumns, Ints, distinct
 from hyper_registry.registry.table import ALIVE, DIED, ENDS, SIZE_CODES
 
 LENGTH_BITS = 28
@@ -103,7 +103,7 @@ class Adjacency:
     def living(self, slots: Ints, row: int) -> Ints:
         """The slots of the living relationships of a node, each once, in order of their slots."""
         both = np.concatenate((self.outgoing.entries(row), self.incoming.entries(row))) & _LOW
-        both = np.unique(both)
+        both = distinct(both)
         living: Ints = both[slots[both, DIED] == ALIVE]
         return living
 
