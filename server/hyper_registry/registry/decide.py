@@ -6,7 +6,8 @@ mutation and the next request are decided against them; a request that fails is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby, islice
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from hyper_registry.model.revision import MAX_CREATE_INDEX, Action, Change, Kind
 from hyper_registry.model.rules import check_entity, check_relationship, new_id
 from hyper_registry.registry import carrying, codec
 from hyper_registry.registry.columns import Ints
+from hyper_registry.registry.creating import create_entities, create_relationships
 from hyper_registry.registry.derived import Derived, health_rows
 from hyper_registry.registry.mutations import (
     ENTITY_PATHS,
@@ -61,6 +63,8 @@ from hyper_registry.registry.view import Tally, View
 from hyper_registry.store.base import EntityRow, HealthRow, RelationshipRow
 
 _CASCADE_STEP = 256
+# At once they take as long as so many do one by one; and what the event loop has to wait for.
+_LEAST_TOGETHER, _MOST_TOGETHER = 16, 250
 # A change of health is sent as a whole, with the records before it if they are asked for.
 _TURN_BYTES = 256 << 10
 
@@ -106,19 +110,30 @@ class Decider:
         try:
             for condition in request.preconditions:
                 self._require(condition)
-            for number, mutation in enumerate(request.mutations):
-                try:
-                    if (rest := _APPLY[type(mutation)](self, mutation)) is not None:
-                        yield from rest
-                except RegistryError as error:
-                    if request.is_batch:
-                        raise _numbered(error, number, mutation) from error
-                    raise
-                yield
+            number = 0
+            for part in _parts(request.mutations):
+                many = _MANY.get(type(part[0])) if len(part) >= _LEAST_TOGETHER else None
+                if many is not None and many(self, part):
+                    yield
+                else:
+                    yield from self._one_by_one(part, number if request.is_batch else None)
+                number += len(part)
             self._conclude((yield from settle(self.view, self.revision, self._wrong)))
         except BaseException:
             self.take_back()
             raise
+
+    def _one_by_one(self, mutations: Sequence[Mutation], number: int | None) -> Iterator[None]:
+        """Decides a part of a request; errors say which of it, if the first one has a number."""
+        for index, mutation in enumerate(mutations):
+            try:
+                if (rest := _APPLY[type(mutation)](self, mutation)) is not None:
+                    yield from rest
+            except RegistryError as error:
+                if number is not None:
+                    raise _numbered(error, number + index, mutation) from error
+                raise
+            yield
 
     def take_back(self) -> None:
         """Undoes everything that was decided."""
@@ -192,7 +207,7 @@ class Decider:
         if before is not None and old is not None:
             self._leave_behind(entity.id, old)
         self.view.put_entity(entity, record, before, len(self.changes))
-        self._log(Kind.ENTITY, entity.id, ordinal, old, record, False)
+        self.log(Kind.ENTITY, entity.id, ordinal, old, record, False)
         self.tally.entities.append((before, entity))
         self.entities[entity.id] = EntityRow(
             entity, ordinal & MAX_CREATE_INDEX, described.feature, described.json, record
@@ -389,7 +404,7 @@ class Decider:
         table = self.view.generation.relationships
         ordinal = self._ordinal(table, relationship.id, before is None)
         self.view.put_relationship(relationship, record, before is None, len(self.changes))
-        self._log(Kind.RELATIONSHIP, relationship.id, ordinal, old, record, True)
+        self.log(Kind.RELATIONSHIP, relationship.id, ordinal, old, record, True)
         if before is None:
             self.tally.relationships.append((relationship.type, 1))
         self.relationships[relationship.id] = RelationshipRow(
@@ -485,7 +500,7 @@ class Decider:
             return ordinal_of(self.revision, index)
         return table.ordinal(table.ids[resource_id])
 
-    def _log(
+    def log(
         self,
         kind: Kind,
         resource_id: str,
@@ -494,6 +509,7 @@ class Decider:
         after: bytes,
         is_relationship: bool,
     ) -> None:
+        """Notes what a mutation changed, and that it did."""
         action = Action.CREATE if before is None else Action.UPDATE
         outcome = Outcome.CREATED if before is None else Outcome.UPDATED
         self.changes.append(Change(kind, action, resource_id, ordinal, before, after))
@@ -515,6 +531,20 @@ _APPLY: dict[type[Mutation], Callable[[Decider, Any], Iterator[None] | None]] = 
     DeriveHealth: Decider._derive_health,
     Composed: Decider._composed,
 }
+
+
+# What is sooner decided many at once. A function answers False where it cannot.
+_MANY: dict[type[Mutation], Callable[[Decider, Any], bool]] = {
+    CreateEntity: create_entities,
+    CreateRelationship: create_relationships,
+}
+
+
+def _parts(mutations: Sequence[Mutation]) -> Iterator[Sequence[Mutation]]:
+    """Mutations of one kind each, that are not too many to be decided at once."""
+    for _, alike in groupby(mutations, type):
+        while part := list(islice(alike, _MOST_TOGETHER)):
+            yield part
 
 
 def _merge_entity(before: Entity, wanted: Entity, paths: Iterable[str]) -> Entity:

@@ -21,6 +21,12 @@ from ose.registry.v1 import registry_service_pb2 as api
 # The tag bytes of WriteResponse.results, MutationResult.entity and MutationResult.relationship.
 _RESULT_TAG, _ENTITY_TAG, _RELATIONSHIP_TAG = 0x12, 0x12, 0x1A
 
+# What a result with a record begins with; only deletions have none.
+_OUTCOMES = {
+    outcome: mutation_pb2.MutationResult(outcome=outcome).SerializeToString()  # type: ignore[arg-type]
+    for outcome in Outcome
+}
+
 MAX_IMPORT_ID = 128
 MAX_IMPORT_BYTES = 4 << 20
 """How large one message of an import is at most."""
@@ -132,11 +138,10 @@ def _written(decision: Decision) -> bytes:
 
 
 def _result(result: Result) -> bytes:
-    message = mutation_pb2.MutationResult(
-        outcome=result.outcome,  # type: ignore[arg-type]
-        relationships=result.relationships,
-    ).SerializeToString()
     if result.record is None:
-        return message
+        return mutation_pb2.MutationResult(
+            outcome=result.outcome,  # type: ignore[arg-type]
+            relationships=result.relationships,
+        ).SerializeToString()
     tag = _RELATIONSHIP_TAG if result.is_relationship else _ENTITY_TAG
-    return message + frame(tag, result.record)
+    return _OUTCOMES[result.outcome] + frame(tag, result.record)
