@@ -49,12 +49,17 @@ class Lists:
         refs[row] = start << LENGTH_BITS | (length + 1)
 
     def extend(self, rows: Ints, entries: Ints) -> None:
-        """Adds an entry to the list of each of many nodes, one after the other."""
-        pool, before = self.pool, self.pool.length
-        after = _append_all(rows, entries, self.refs.array, pool.array, before)
-        if after < 0:
+        """Adds an entry to the list of each of many nodes, one after the other. Raises StoreFull.
+
+        Those before the one that found no room are there then.
+        """
+        pool = self.pool
+        taken, done = _append_all(
+            rows, entries, self.refs.array, pool.array, pool.length, pool.capacity
+        )
+        pool.grow(taken)
+        if done < len(rows):
             raise StoreFull(f"the view holds at most {pool.capacity} ends of relationships")
-        pool.grow(after - before)
 
     def length(self, row: int) -> int:
         """How many entries a node's list has, dead ones included."""
@@ -165,21 +170,27 @@ def _scatter(rows: Ints, entries: Ints, cursors: Ints, pool: Ints) -> None:
 
 
 @numba.njit(cache=True, nogil=True)
-def _append_all(rows: Ints, entries: Ints, refs: Ints, pool: Ints, free: int) -> int:
-    """See `Lists.append`; `free` is the first free place. Answers the next one, -1: it is full."""
+def _append_all(
+    rows: Ints, entries: Ints, refs: Ints, pool: Ints, first: int, capacity: int
+) -> tuple[int, int]:
+    """See `Lists.append`; `first` is the first free place.
+
+    Answers how many places it took, and for how many entries.
+    """
+    free = first
     for i in range(len(rows)):
         row = rows[i]
         start, length = refs[row, 0] >> LENGTH_BITS, refs[row, 0] & _LENGTH
         if length == 0 or (length >= _SMALLEST_BLOCK and length & (length - 1) == 0):
             size = max(2 * length, _SMALLEST_BLOCK)
-            if free + size > len(pool):
-                return -1
+            if free + size > capacity:
+                return free - first, i
             for k in range(length):
                 pool[free + k, 0] = pool[start + k, 0]
             start, free = free, free + size
         pool[start + length, 0] = entries[i]
         refs[row, 0] = start << LENGTH_BITS | (length + 1)
-    return free
+    return free - first, len(rows)
 
 
 @numba.njit(cache=True, nogil=True)

@@ -487,8 +487,10 @@ class View:
                 self.touched.add(source)
 
     def _new_row(self, table: Table, resource_id: str, ordinal: int, type_code: int) -> int:
-        self._undo.append(("row", (table, resource_id), table.ids.get(resource_id)))
-        return table.add_row(resource_id, ordinal, type_code)
+        earlier = table.ids.get(resource_id)
+        row = table.add_row(resource_id, ordinal, type_code)
+        self._undo.append(("row", (table, resource_id), earlier))
+        return row
 
     def _kill(self, table: Table, row: int, revision: int) -> None:
         slot = table.latest(row)
