@@ -193,7 +193,7 @@ def check_count(messages: Sequence[mutation_pb2.Mutation]) -> None:
 def numbered_mutation(number: int, message: mutation_pb2.Mutation) -> Mutation:
     """The mutation of this number in a batch, as errors say."""
     try:
-        return _mutation(message)
+        return mutation(message)
     except InvalidArgument as error:
         raise error.prefixed(f"mutations[{number}]") from None
 
@@ -225,7 +225,8 @@ def required(field: str, message: Message) -> None:
         raise InvalidArgument.of(field, "required")
 
 
-def _mutation(message: mutation_pb2.Mutation) -> Mutation:
+def mutation(message: mutation_pb2.Mutation) -> Mutation:
+    """A mutation of a batch."""
     match message.WhichOneof("operation"):
         case "create_entity":
             return CreateEntity(nested("create_entity", new_entity, message.create_entity))
