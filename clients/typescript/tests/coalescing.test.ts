@@ -2,15 +2,15 @@ import assert from "node:assert/strict";
 import process from "node:process";
 import { test } from "node:test";
 
-import type { Message, MessageInitShape } from "@bufbuild/protobuf";
+import { create, type Message, type MessageInitShape } from "@bufbuild/protobuf";
 import { TimestampSchema } from "@bufbuild/protobuf/wkt";
-import { type CallOptions, Code } from "@connectrpc/connect";
+import { type CallOptions, Code, ConnectError } from "@connectrpc/connect";
 
 import { type ClientOptions, type RegistryClient, RegistryError } from "../src/index.js";
-import type {
-  BatchGetEntitiesRequest,
-  CreateEntityRequest,
-  GetEntityRequest,
+import {
+  type BatchGetEntitiesRequest,
+  type CreateEntityRequest,
+  type GetEntityRequest,
   GetEntityRequestSchema,
 } from "../src/gen/ose/registry/v1/entity_service_pb.js";
 import type { WriteRequest } from "../src/gen/ose/registry/v1/registry_service_pb.js";
@@ -195,6 +195,8 @@ test("who gives up is alone with that, and a batch lasts as long as its callers"
   await until(() => gate.arrived === 2);
   const queued = thrown(client.entities.getEntity({ id: "a9" }, { timeoutMs: 5 }));
   assert.equal((await queued).code, Code.DeadlineExceeded);
+  const never = thrown(get({ signal: controller.signal, timeoutMs: 1_000 }));
+  assert.equal((await never).code, Code.Canceled);
   assert.deepEqual(ends, []);
   gate.open();
   assert.deepEqual((await Promise.all(waits)).map(({ id }) => id), ["a", "a", "a"]);
@@ -206,6 +208,7 @@ test("who gives up is alone with that, and a batch lasts as long as its callers"
   assert.deepEqual((await Promise.all(all)).map(({ code }) => code), [Code.Canceled, Code.Canceled]);
   await until(() => shut.ends.length === 1);
   assert.equal(shut.batches.length, 1);
+  assert.notEqual(ConnectError.from(shut.ends[0]).code, Code.DeadlineExceeded);
   silence.open();
 });
 
@@ -247,7 +250,7 @@ test("keys, rehearsals and other headers are not joined", async () => {
 
 test("a request may be used again, and is not changed", async () => {
   const { client, batches } = joining();
-  const request = { id: "a0" };
+  const request = create(GetEntityRequestSchema, { id: "a0" });
   const one = client.entities.getEntity(request);
   request.id = "a1";
   const other = client.entities.getEntity(request);
