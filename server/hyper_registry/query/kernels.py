@@ -23,6 +23,7 @@ from hyper_registry.registry.table import (
     HEALTH_MASK,
     LATEST,
     LINKS,
+    OFFSET,
     SIZE_CODES,
     SLOT_WIDTH,
     TYPE,
@@ -87,8 +88,9 @@ _CHECK_EVERY = 8191  # one less than a power of two
 # In a list entry, whose upper half is a row: whether it is of the list of incoming relationships.
 _SIDE_BIT = 62
 _ROW = (1 << 30) - 1
-# How many nodes ahead memory is asked for.
+# How many nodes, or records, ahead memory is asked for, and how much of a record.
 _AHEAD = 16
+_LINES, _LINE_BYTES = 4, 64
 
 
 @numba.njit(cache=True, nogil=True)
@@ -599,6 +601,10 @@ def gather(items: Ints, first: int, last: int, slots: Ints, arena: Bytes, out: B
     """Joins the framed records of `items[first:last]` in `out`, which has their size."""
     end = 0
     for i in range(first, last):
+        prefetch(slots, items[min(i + _AHEAD, last - 1), 0] & _LOW, OFFSET)
+        near = slots[items[min(i + _AHEAD // 2, last - 1), 0] & _LOW, OFFSET]
+        for line in range(_LINES):
+            prefetch(arena, near + line * _LINE_BYTES, 0)
         slot = items[i, 0] & _LOW
         end = copy_framed(slots, slot, arena, out, end)
 
