@@ -7,7 +7,7 @@ themselves; what has come since is in a dictionary.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from zlib import crc32
 
 import numba
@@ -63,12 +63,22 @@ class Ids:
     def __setitem__(self, resource_id: str, row: int) -> None:
         self._recent[resource_id] = row
 
+    def update(self, ids: Sequence[str], first: int) -> None:
+        """Gives new ids the rows from `first` on."""
+        self._recent.update(zip(ids, range(first, first + len(ids)), strict=True))
+
     def __delitem__(self, resource_id: str) -> None:
         """Takes back that an id was given its first row."""
         del self._recent[resource_id]
 
     def __contains__(self, resource_id: str) -> bool:
         return self.get(resource_id) is not None
+
+    def isdisjoint(self, ids: Collection[str]) -> bool:
+        """Whether none of these ids has a row."""
+        if not self._recent.keys().isdisjoint(ids):
+            return False
+        return not self._mask or all(self._find(id_) is None for id_ in ids)
 
     def __iter__(self) -> Iterator[str]:
         """All ids, in no order."""
