@@ -50,8 +50,8 @@ _WORLD: list[list[m.Mutation]] = [
 
 _ends = st.sampled_from([*"aaabbbcccddd", "gone", "none"])
 _edges = st.builds(
-    lambda id_, source, target, type_, both, coupling, values: edge(
-        id_, source, target, type_, metadata=values, health_coupling=coupling,
+    lambda id_, source, target, type_, both, coupling, any_of, values: edge(
+        id_, source, target, type_, metadata=values, health_coupling=coupling, any_of=any_of,
         bidirectional=both and type_ == "uses" and coupling == 0,
     ),
     st.sampled_from(["", "", "", "", "s", "t", "r", "old"]),
@@ -60,6 +60,7 @@ _edges = st.builds(
     st.sampled_from(["uses", "depends_on"]),
     st.booleans(),
     st.sampled_from([0, 0, 1, 2]),
+    st.sampled_from(["", "", "", "", "", "x"]),
     st.sampled_from([b"", packed(x=1)]),
 )  # fmt: skip
 _entities = st.builds(
