@@ -66,7 +66,7 @@ from hyper_registry.services.registry_service import RegistryService
 from hyper_registry.services.relationship_service import RelationshipService
 from hyper_registry.services.search_service import SearchService
 from hyper_registry.services.watch_service import WatchService
-from hyper_registry.store import open_store, shown
+from hyper_registry.store import checksums, open_store, shown
 from hyper_registry.transcoding.application import Transcoder
 from hyper_registry.transcoding.bindings import bindings
 from hyper_registry.transcoding.bridge import Bridge
@@ -408,6 +408,7 @@ async def _take_in(engine: Engine, rules: RegistryFile) -> None:
 
 def warm_up() -> None:
     """Compiles everything that is compiled, or loads it from the cache, so that no call waits."""
+    checksums.warm_up()
     kernels.warm_up()
     differences.warm_up()
     arcs.warm_up()

@@ -102,7 +102,7 @@ async def _read(path: Path) -> Contents:
 
 
 def _rows(columns: Any) -> list[tuple[Any, ...]]:
-    return list(zip(*(getattr(columns, name) for name in columns.__slots__), strict=True))
+    return list(zip(*columns.by_name().values(), strict=True))
 
 
 @asynccontextmanager

@@ -10,15 +10,14 @@ from hyper_registry.model.relationship import Relationship
 from hyper_registry.model.revision import Action, Change, Commit, Head, Kind, chain
 from hyper_registry.store.base import (
     Batch,
-    EntityColumns,
     EntityRow,
     HealthRow,
-    RelationshipColumns,
     RelationshipRow,
     ResultKey,
     Store,
     StoredResult,
 )
+from hyper_registry.store.packed import EntityColumns, RelationshipColumns
 
 SECOND = 1_000_000
 START = 1_700_000_000 * SECOND
@@ -170,9 +169,8 @@ class Contents:
 
 
 def rows_of(columns: EntityColumns | RelationshipColumns) -> list[tuple[object, ...]]:
-    """Columns as rows; they are of equal length."""
-    values = [getattr(columns, name) for name in columns.__slots__]
-    return list(zip(*values, strict=True))
+    """Columns as rows."""
+    return list(zip(*columns.by_name().values(), strict=True))
 
 
 async def contents(store: Store, chunk: int = 3) -> Contents:

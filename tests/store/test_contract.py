@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import orjson
 import pytest
 
 from hyper_registry.model.errors import RevisionCompacted, StoreUnavailable
@@ -176,8 +177,8 @@ async def test_a_commit_writes_everything(store: Store) -> None:
     made = await write(
         store, [created(row) for row in rows], [created(edge)], entities=rows, relationships=[edge]
     )
-    first = ("a", "plugin", "name of a", "1.0", 1, 1, "ai-ml", '{"a":"ü☃","z":"1"}', 1, 1 << 20)
-    second = ("b", "plugin", "name of b", "", 4, 3, "ai-ml", "{}", 1, (1 << 20) + 1)
+    first = ("a", "plugin", "name of a", "1.0", "ai-ml", '{"a":"ü☃","z":"1"}', 1, 1, 1, 1 << 20)
+    second = ("b", "plugin", "name of b", "", "ai-ml", "{}", 4, 3, 1, (1 << 20) + 1)
     third = ("r", "a", "b", "depends_on", 1, 2, 2 << 20)
     assert await contents(store) == Contents(
         made.head,
@@ -233,7 +234,7 @@ async def test_updates_keep_the_order_of_creation(store: Store) -> None:
     await write(store, [updated(old, row)], entities=[row])
     found = await contents(store)
     assert found.ids == ["a", "b", "c"]
-    assert found.entities[1][4] == 2
+    assert found.entities[1][6] == 2
     assert found.entities[1][8:] == (2, (1 << 20) + 1, row.record)
 
 
@@ -498,6 +499,24 @@ async def test_a_snapshot_is_in_parts_of_at_most_chunk(store: Store) -> None:
         snapshot = await store.snapshot()
         assert [len(part.ids) async for part in snapshot.entities(chunk)] == sizes
         await snapshot.aclose()
+
+
+async def test_a_snapshot_has_texts_as_they_are(store: Store) -> None:
+    """Features may have any character, as metadata may; labels and names, letters of any script."""
+    features = ["", "\x1f", "\x1e\x1f\n", "%s ü☃", "\U0001f9ea" * 90]
+    rows = [
+        entity(f"ü{n}", created=(1, n), labels={"k\x1f": feature})._replace(feature=feature)
+        for n, feature in enumerate(features)
+    ]
+    await write(store, [created(row) for row in rows], entities=rows)
+    snapshot = await store.snapshot()
+    columns = await anext(snapshot.entities())
+    found = columns.by_name()
+    assert found["features"] == features
+    assert found["ids"] == columns.ids == [f"ü{n}" for n in range(len(features))]
+    assert [orjson.loads(text) for text in found["labels"]] == [{"k\x1f": f} for f in features]
+    assert found["records"] == [row.record for row in rows]
+    await snapshot.aclose()
 
 
 async def test_a_snapshot_does_not_move(store: Store) -> None:

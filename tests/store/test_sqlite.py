@@ -611,7 +611,7 @@ async def _read_all(path: Path) -> None:
         ("UPDATE entities SET name = 'other' WHERE id = 'a'", "the row of entity 'a'"),
         ("UPDATE entities SET status = 2 WHERE id = 'b'", "the row of entity 'b'"),
         ("UPDATE entities SET record = x'00' WHERE id = 'b'", "the row of entity 'b'"),
-        ("UPDATE entities SET record = 7 WHERE id = 'b'", "the table of entity"),
+        ("UPDATE entities SET record = 7 WHERE id = 'b'", "the row of entity 'b'"),
         ("UPDATE entities SET ordinal = 1 << 60 WHERE id = 'b'", "the row of entity 'b'"),
         ("DELETE FROM entities WHERE id = 'b'", "the table of entity (rows are missing or old)"),
         ("UPDATE relationships SET source_id = 'b'", "the row of relationship 'r'"),

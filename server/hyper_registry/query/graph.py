@@ -43,8 +43,8 @@ class GraphPage:
     among all nodes of all pages.
     """
 
-    nodes_bytes: bytes
-    edges_bytes: bytes
+    nodes_bytes: memoryview
+    edges_bytes: memoryview
     distances: list[int]
     parents: list[int]
     first_position: int

@@ -15,6 +15,7 @@ import numpy as np
 
 from hyper_registry.registry.adjacency import LENGTH_BITS
 from hyper_registry.registry.columns import Bytes, Ints
+from hyper_registry.registry.prefetch import prefetch
 from hyper_registry.registry.table import (
     BORN,
     DIED,
@@ -22,7 +23,9 @@ from hyper_registry.registry.table import (
     HEALTH_MASK,
     LATEST,
     LINKS,
+    OFFSET,
     SIZE_CODES,
+    SLOT_WIDTH,
     TYPE,
     copy_framed,
     row_after,
@@ -68,8 +71,8 @@ NODE_WIDTH = 6
 # The columns of a walk's other edges: `edge that waits behind it << 32 | slot`, and the size.
 EDGE_WIDTH = 2
 # The columns of the marks, by row: `stamp << 32 | position`, and the list of the edges that wait
-# for the node (edge + 1; 0: none). They are side by side because whoever looks at one mostly needs
-# the other.
+# for the node, `how many << 32 | the last one + 1`. They are side by side because whoever looks at
+# one mostly needs the other.
 MARK, WAITING = 0, 1
 MARK_WIDTH = 2
 # What is known of an entity by its row, `stamp << 2 | verdict`: whether the walk may enter it. An
@@ -82,6 +85,12 @@ VERDICT_BITS = 2
 _BATCH_NODES = 128
 _BATCH_ENTRIES = 1024
 _CHECK_EVERY = 8191  # one less than a power of two
+# In a list entry, whose upper half is a row: whether it is of the list of incoming relationships.
+_SIDE_BIT = 62
+_ROW = (1 << 30) - 1
+# How many nodes, or records, ahead memory is asked for, and how much of a record.
+_AHEAD = 16
+_LINES, _LINE_BYTES = 4, 64
 
 
 @numba.njit(cache=True, nogil=True)
@@ -126,13 +135,16 @@ def walk(
         # Else the lists of a batch wait for verdicts.
         if state[READ] == state[DONE]:
             scanned = _read_lists(
-                state, nodes, keys, spare, scanned, out_refs, out_pool, in_refs, in_pool,
-                edge_slots, edge_types, flag,
+                state, nodes, keys, scanned, out_refs, out_pool, in_refs, in_pool, edge_slots,
+                marks, entity_rows, flag,
             )  # fmt: skip
             if flag[0]:
                 return CANCELLED
             if state[READ] == state[DONE]:
                 return WORKING
+            _look(
+                state, nodes, keys, spare, edge_slots, edge_types, marks, entity_rows, entity_slots
+            )
         if len(verdicts) and _ask(
             state, nodes, keys, spare, marks, edge_slots, entity_rows, entity_slots, entity_types,
             verdicts,
@@ -143,7 +155,7 @@ def walk(
             state, nodes, edges, keys, marks, edge_slots, entity_rows, entity_slots, entity_types,
             verdicts,
         )  # fmt: skip
-        _finish(state, nodes, edges, ordered, marks)
+        _finish(state, nodes, edges, ordered, marks, spare)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -203,29 +215,29 @@ def _read_lists(
     state: Ints,
     nodes: Ints,
     keys: Ints,
-    spare: Ints,
     scanned: _Int,
     out_refs: Ints,
     out_pool: Ints,
     in_refs: Ints,
     in_pool: Ints,
     slots: Ints,
-    types: Bytes,
+    marks: Ints,
+    entity_rows: Ints,
     flag: Ints,
 ) -> _Int:
-    """Reads the lists of the next nodes: what they show at the revision goes to `keys`.
+    """Reads the lists of the next nodes into `keys`, as they are, and asks for what they lead to.
 
-    A key is `relationship's row << 32 | slot`; those of a node are in order. Answers how many
-    entries have been looked at by now; reads no list that is beyond the budget, and stops when
-    cancelled.
+    Answers how many entries have been looked at by now; reads no list that is beyond the budget,
+    and stops when cancelled.
     """
-    revision, direction, depth = state[REVISION], state[DIRECTION], state[DEPTH]
+    direction, depth, found = state[DIRECTION], state[DEPTH], state[FOUND]
     position, count = state[DONE], np.int64(0)
-    last = min(state[FOUND], position + _BATCH_NODES)
+    last = min(found, position + _BATCH_NODES)
     while position < last and count < _BATCH_ENTRIES:
-        first = count
+        ahead = nodes[min(position + _AHEAD, found - 1), IDENTITY] >> 32
+        prefetch(out_refs if direction & OUT else in_refs, ahead, 0)
+        row = nodes[position, IDENTITY] >> 32
         if depth < 0 or nodes[position, DISTANCE] < depth:
-            row = nodes[position, IDENTITY] >> 32
             work = np.int64(1)
             if direction & OUT:
                 work += out_refs[row, 0] & _LENGTH
@@ -234,7 +246,6 @@ def _read_lists(
             if scanned + work > state[BUDGET]:
                 break
             scanned += work
-            before, sorted_ = np.int64(-1), True
             for side in range(2):
                 if not direction >> side & 1:
                     continue
@@ -243,27 +254,65 @@ def _read_lists(
                 for i in range(start, start + (ref & _LENGTH)):
                     if i & _CHECK_EVERY == 0 and flag[0]:
                         return scanned
-                    slot = (out_pool[i, 0] if side == 0 else in_pool[i, 0]) & _LOW
-                    if slots[slot, BORN] > revision or slots[slot, DIED] <= revision:
-                        continue
-                    codes = slots[slot, SIZE_CODES] & _LOW
-                    if len(types) and not types[codes >> 16]:
-                        continue
-                    ends = slots[slot, ENDS]
-                    # Walking both ways, the other list had these already.
-                    if side and direction == BOTH and (codes & 1 or ends >> 32 == ends & _LOW):
-                        continue
-                    key = (slots[slot, LINKS] & _LOW) << 32 | slot
-                    sorted_ = sorted_ and key > before
-                    before = key
-                    keys[count, 0] = key
+                    entry = out_pool[i, 0] if side == 0 else in_pool[i, 0]
+                    # A slot may be in two lines of the cache.
+                    prefetch(slots, entry & _LOW, 0)
+                    prefetch(slots, entry & _LOW, SLOT_WIDTH - 1)
+                    prefetch(marks, entry >> 32, 0)
+                    prefetch(entity_rows, entry >> 32, LATEST)
+                    keys[count, 0] = np.int64(side) << _SIDE_BIT | entry
                     count += 1
-            if not sorted_:
-                _sort(keys, spare, first, count)
         nodes[position, KEYS] = count
         position += 1
     state[READ] = position
     return scanned
+
+
+@numba.njit(cache=True, nogil=True)
+def _look(
+    state: Ints,
+    nodes: Ints,
+    keys: Ints,
+    spare: Ints,
+    slots: Ints,
+    types: Bytes,
+    marks: Ints,
+    entity_rows: Ints,
+    entity_slots: Ints,
+) -> None:
+    """Makes keys of the entries that show something at the revision, and drops the others.
+
+    A key is `relationship's row << 32 | slot`; those of a node are in order.
+    """
+    revision, both, met = state[REVISION], state[DIRECTION] == BOTH, state[STAMP] << 32
+    i = count = np.int64(0)
+    for position in range(state[DONE], state[READ]):
+        first, before, sorted_ = count, np.int64(-1), True
+        while i < nodes[position, KEYS]:
+            entry = keys[i, 0]
+            i += 1
+            slot = entry & _LOW
+            if slots[slot, BORN] > revision or slots[slot, DIED] <= revision:
+                continue
+            codes = slots[slot, SIZE_CODES] & _LOW
+            if len(types) and not types[codes >> 16]:
+                continue
+            if both and entry >> _SIDE_BIT:
+                # Walking both ways, the other list had these already.
+                ends = slots[slot, ENDS]
+                if codes & 1 or ends >> 32 == ends & _LOW:
+                    continue
+            other = entry >> 32 & _ROW
+            if marks[other, MARK] < met:
+                prefetch(entity_slots, entity_rows[other, LATEST], SIZE_CODES)
+            key = (slots[slot, LINKS] & _LOW) << 32 | slot
+            sorted_ = sorted_ and key > before
+            before = key
+            keys[count, 0] = key
+            count += 1
+        if not sorted_:
+            _sort(keys, spare, first, count)
+        nodes[position, KEYS] = count
 
 
 @numba.njit(cache=True, nogil=True)
@@ -369,36 +418,44 @@ def _expand(
                 found += 1
                 continue
             later = other if there > position else row
-            edges[met, 0] = marks[later, WAITING] << 32 | slot
+            waiting = marks[later, WAITING]
+            edges[met, 0] = waiting << 32 | slot
             edges[met, 1] = size_codes & ~_LOW
             met += 1
-            marks[later, WAITING] = met
+            marks[later, WAITING] = (waiting >> 32) + 1 << 32 | met
     state[FOUND], state[MET] = found, met
 
 
 @numba.njit(cache=True, nogil=True)
-def _finish(state: Ints, nodes: Ints, edges: Ints, ordered: Ints, marks: Ints) -> None:
+def _finish(state: Ints, nodes: Ints, edges: Ints, ordered: Ints, marks: Ints, spare: Ints) -> None:
     """Brings the edges of the batch's nodes into their final order, as `size << 32 | slot`."""
-    last = state[ORDERED]
-    for position in range(state[DONE], state[READ]):
+    last, end, open_ = state[ORDERED], state[READ], np.int64(0)
+    for position in range(state[DONE], end):
+        prefetch(marks, nodes[min(position + _AHEAD, end - 1), IDENTITY] >> 32, 0)
         if position:
             ordered[last, 0] = nodes[position, TALLY]
             last += 1
-        low = last
         waiting = marks[nodes[position, IDENTITY] >> 32, WAITING]
-        while waiting:
-            entry = edges[waiting - 1, 0]
-            ordered[last, 0] = edges[waiting - 1, 1] | entry & _LOW
-            last += 1
-            waiting = entry >> 32
-        # They were hung up one before the other.
-        high = last - 1
-        while low < high:
-            ordered[low, 0], ordered[high, 0] = ordered[high, 0], ordered[low, 0]
-            low += 1
-            high -= 1
+        last += waiting >> 32
         nodes[position, TALLY] = last
-    state[ORDERED], state[DONE] = last, state[READ]
+        if waiting:
+            prefetch(edges, (waiting & _LOW) - 1, 0)
+            spare[2 * open_, 0], spare[2 * open_ + 1, 0] = waiting & _LOW, last - 1
+            open_ += 1
+    # One edge of each node in turn, so that the next ones come meanwhile; they were hung up one
+    # before the other.
+    while open_:
+        left = np.int64(0)
+        for i in range(open_):
+            edge, place = spare[2 * i, 0] - 1, spare[2 * i + 1, 0]
+            before = edges[edge, 0] >> 32
+            ordered[place, 0] = edges[edge, 1] | edges[edge, 0] & _LOW
+            if before:
+                prefetch(edges, before - 1, 0)
+                spare[2 * left, 0], spare[2 * left + 1, 0] = before, place - 1
+                left += 1
+        open_ = left
+    state[ORDERED], state[DONE] = last, end
 
 
 @numba.njit(cache=True, nogil=True)
@@ -544,6 +601,10 @@ def gather(items: Ints, first: int, last: int, slots: Ints, arena: Bytes, out: B
     """Joins the framed records of `items[first:last]` in `out`, which has their size."""
     end = 0
     for i in range(first, last):
+        prefetch(slots, items[min(i + _AHEAD, last - 1), 0] & _LOW, OFFSET)
+        near = slots[items[min(i + _AHEAD // 2, last - 1), 0] & _LOW, OFFSET]
+        for line in range(_LINES):
+            prefetch(arena, near + line * _LINE_BYTES, 0)
         slot = items[i, 0] & _LOW
         end = copy_framed(slots, slot, arena, out, end)
 

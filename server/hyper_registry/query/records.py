@@ -11,17 +11,18 @@ from hyper_registry.registry.table import Table
 
 def gather(table: Table, slots: Ints) -> bytes:
     """The framed records of these versions, joined in this order, without the GIL."""
-    return gather_items(table, slots.reshape(-1, 1), 0, len(slots))
+    return gather_items(table, slots.reshape(-1, 1), 0, len(slots)).tobytes()
 
 
-def gather_items(table: Table, items: Ints, first: int, last: int, size: int = -1) -> bytes:
+def gather_items(table: Table, items: Ints, first: int, last: int, size: int = -1) -> memoryview:
     """The framed records of `items[first:last]`, whose first column has the slot in its low half.
 
-    `size` is that of the result, if it is known.
+    `size` is that of the result, if it is known. What is joined with other bytes need not be copied
+    before.
     """
     slots = table.slots.array
     if size < 0:
         size = int(kernels.measure(items, first, last, slots))
     out = np.empty(size, dtype=np.uint8)
     kernels.gather(items, first, last, slots, table.arena.array, out)
-    return out.tobytes()
+    return out.data

@@ -310,7 +310,7 @@ class Walk:
         first, last = self.cells[kernels.FIRST_NODE], self.cells[kernels.NODE]
         return self.scratch.nodes.cells[first * width + column : last * width : width].tolist()
 
-    def nodes_bytes(self) -> bytes:
+    def nodes_bytes(self) -> memoryview:
         """The page's nodes, framed."""
         cells = self.cells
         return gather_items(
@@ -321,7 +321,7 @@ class Walk:
             cells[kernels.NODE_BYTES],
         )
 
-    def edges_bytes(self) -> bytes:
+    def edges_bytes(self) -> memoryview:
         """The page's edges, framed."""
         cells = self.cells
         return gather_items(

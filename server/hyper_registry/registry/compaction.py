@@ -28,6 +28,7 @@ from hyper_registry.registry.table import (
     Table,
 )
 from hyper_registry.registry.view import Generation
+from hyper_registry.store.packed import RelationshipColumns
 
 _LOW = (1 << 32) - 1
 _Key = TypeVar("_Key")
@@ -37,8 +38,14 @@ def warm_up() -> None:
     """Compiles the kernels of the view, or loads them from the cache, so that no call waits."""
     generation, two = Generation.empty(), np.arange(2)
     ends = np.array([0 << 32 | 1, 1 << 32 | 0])
-    generation.entities.extend(["a", "b"], two, two, two, two, None, 0, [b"a", b"b"])
-    generation.relationships.extend(["a", "b"], two, two, two, two, ends, 0, [b"a", b"b"])
+    # As those of a part of a table are: bytes that cannot be written.
+    records = np.frombuffer(b"\n\1a\n\1b", dtype=np.uint8), np.full(2, 3)
+    generation.entities.extend(two, two, two, two, None, 0, *records)
+    generation.relationships.extend(two, two, two, two, ends, 0, *records)
+    generation.entities.index()
+    names = RelationshipColumns.names()
+    columns = RelationshipColumns.of_rows([("0",) * (len(names) - 1) + (b"0",)])
+    generation.entities.ids.rows_of(columns, "ids")
     slots = generation.relationships.slots.array[:2]
     generation.graph.build(slots, np.zeros(2, dtype=np.int64), 2)
     generation.graph.find(generation.relationships.slots.array, 0, 1, 0)
@@ -52,9 +59,9 @@ def compacted(old: Generation, floor: int) -> Generation:
     """What of a generation can be read at `floor` or later. No writer may run meanwhile."""
     new = Generation.empty()
     rows = _copy(old.entities, new.entities, floor)
-    relationship_rows = _copy(old.relationships, new.relationships, floor)
-    _move_ids(old.entities, new.entities, rows)
-    _move_ids(old.relationships, new.relationships, relationship_rows)
+    _copy(old.relationships, new.relationships, floor)
+    new.entities.index()
+    new.relationships.index()
     slots = new.relationships.slots.array[: new.relationships.slots.length]
     ends = slots[:, ENDS]
     slots[:, ENDS] = rows[ends >> 32] << 32 | rows[ends & _LOW]
@@ -102,11 +109,6 @@ def _copy(old: Table, new: Table, floor: int) -> Ints:
     new.arena.length = int(_gather(order, target, old.arena.array, new.arena.array))
     new.dead = int(np.count_nonzero(target[:, DIED] < ALIVE))
     return row_numbers
-
-
-def _move_ids(old: Table, new: Table, rows: Ints) -> None:
-    moved = rows.tolist()
-    new.ids = {key: moved[row] for key, row in old.ids.items() if moved[row] >= 0}
 
 
 def _move_postings(postings: dict[_Key, array[int]], rows: Ints) -> dict[_Key, array[int]]:

@@ -7,21 +7,20 @@ is in its record.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 
 from google.protobuf.message import DecodeError
 
 from hyper_registry.model.revision import MAX_CREATE_INDEX, Head, ordinal_of
 from hyper_registry.registry import codec
 from hyper_registry.store.base import (
-    EntityColumns,
     EntityRow,
     Part,
-    RelationshipColumns,
     RelationshipRow,
     Snapshot,
     Store,
 )
+from hyper_registry.store.packed import EntityColumns, Packed, RelationshipColumns
 from hyper_registry.store.rules import LogCheck, completed_record
 
 _ROWS = 1024
@@ -68,7 +67,7 @@ async def _parts(snapshot: Snapshot, progress: Progress) -> AsyncIterator[Part]:
 
 def _entity_rows(columns: EntityColumns) -> list[EntityRow]:
     rows = []
-    for id_, ordinal, record in zip(columns.ids, columns.ordinals, columns.records, strict=True):
+    for id_, ordinal, record in _rows(columns):
         try:
             entity = codec.decode_entity(record)
         except DecodeError as error:
@@ -87,7 +86,7 @@ def _entity_rows(columns: EntityColumns) -> list[EntityRow]:
 
 def _relationship_rows(columns: RelationshipColumns) -> list[RelationshipRow]:
     rows = []
-    for id_, ordinal, record in zip(columns.ids, columns.ordinals, columns.records, strict=True):
+    for id_, ordinal, record in _rows(columns):
         try:
             relationship = codec.decode_relationship(record)
         except DecodeError as error:
@@ -98,3 +97,9 @@ def _relationship_rows(columns: RelationshipColumns) -> list[RelationshipRow]:
         text, _ = codec.metadata(relationship.metadata)
         rows.append(RelationshipRow(relationship, index, text, record))
     return rows
+
+
+def _rows(columns: Packed) -> Iterator[tuple[str, int, bytes]]:
+    """Id, ordinal and record of each row."""
+    for row, (id_, ordinal) in enumerate(zip(columns.ids, columns.ordinals.tolist(), strict=True)):
+        yield id_, ordinal, columns.record(row)

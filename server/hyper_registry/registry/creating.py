@@ -7,7 +7,7 @@ to be decided one by one.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, KeysView, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +17,7 @@ from hyper_registry.model.revision import MAX_CREATE_INDEX, Kind, ordinal_of
 from hyper_registry.model.rules import new_id
 from hyper_registry.registry import carrying, codec
 from hyper_registry.registry.columns import Ints, distinct
+from hyper_registry.registry.ids import Ids
 from hyper_registry.registry.mutations import CreateEntity, CreateRelationship
 from hyper_registry.registry.table import ALIVE, DIED, LATEST
 from hyper_registry.registry.view import View, identity
@@ -37,7 +38,7 @@ def create_entities(decider: Decider, mutations: Sequence[CreateEntity]) -> bool
         len(described) < len(wanted)
         or first + len(wanted) > MAX_CREATE_INDEX
         or not _are_new(ids, view.generation.entities.ids)
-        or not _are_new(keys, view.generation.unique)
+        or not _are_new(keys, view.generation.unique.keys())
         or any(entity.type == carrying.RELATIONSHIP_TYPE for entity in wanted)
     ):
         return False
@@ -100,19 +101,19 @@ def create_relationships(decider: Decider, mutations: Sequence[CreateRelationshi
     return True
 
 
-def _are_new(names: Collection[str], known: Mapping[str, int]) -> bool:
+def _are_new(names: Collection[str], known: KeysView[str] | Ids) -> bool:
     """Whether none is known, and each is there once."""
-    return len(set(names)) == len(names) and known.keys().isdisjoint(names)
+    return len(set(names)) == len(names) and known.isdisjoint(names)
 
 
 def _ends(view: View, relationships: Sequence[Relationship]) -> Ints | None:
     """The rows of source (high half) and target of each; None if an entity is not there."""
     table, count = view.generation.entities, len(relationships)
-    sources = [table.ids.get(relationship.source_id, -1) for relationship in relationships]
-    targets = [table.ids.get(relationship.target_id, -1) for relationship in relationships]
-    rows = np.array((sources, targets), dtype=np.int64)
-    if rows.min() < 0:
+    sources = [table.ids.get(relationship.source_id) for relationship in relationships]
+    targets = [table.ids.get(relationship.target_id) for relationship in relationships]
+    if None in sources or None in targets:
         return None
+    rows = np.array((sources, targets), dtype=np.int64)
     latest = table.rows.array[rows.reshape(2 * count), LATEST]
     if latest.min() < 0 or (table.slots.array[latest, DIED] != ALIVE).any():
         return None

@@ -16,9 +16,10 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, ParamSpec
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 from sortedcontainers import SortedList
 
@@ -48,15 +49,17 @@ from hyper_registry.registry.view import (
     View,
     add_labels,
     entity_codes,
-    identity,
     relationship_codes,
 )
-from hyper_registry.store.base import EntityColumns, HealthRow, RelationshipColumns, Snapshot
+from hyper_registry.store.base import HealthRow, Snapshot
+from hyper_registry.store.packed import EntityColumns, RelationshipColumns
 from hyper_registry.store.rules import LogCheck, completed_record
 
 _LOW = (1 << 32) - 1
 
 P = ParamSpec("P")
+T = TypeVar("T")
+C = TypeVar("C", EntityColumns, RelationshipColumns)
 
 
 class _Dead(NamedTuple):
@@ -140,14 +143,13 @@ async def _load_entities(
         ended[dead.ordinal] = table.add_row(dead.id, dead.ordinal, code)
 
     async for columns in snapshot.entities():
-        ordinals = _ints(columns.ordinals, len(columns.ordinals))
-        for start, end in _parts(ordinals, lives, add_row):
-            first = _extend_entities(view, columns, ordinals, slice(start, end))
-            rows = range(first, first + end - start)
-            names.extend(zip(columns.names[start:end], rows, strict=True))
+        for part in _parts(columns, lives, add_row):
+            first = _extend_entities(view, part)
+            names.extend(zip(part.texts("names"), range(first, first + len(part)), strict=True))
         await asyncio.sleep(0)
     for dead in lives:
         add_row(dead)
+    table.index()
     names.extend(_add_dead_entities(view, past.versions, ended, turns))
     generation.names = SortedList(names)
     async for healths in snapshot.healths():
@@ -155,38 +157,59 @@ async def _load_entities(
         await asyncio.sleep(0)
 
 
-def _extend_entities(view: View, columns: EntityColumns, ordinals: Ints, part: slice) -> int:
-    generation = view.generation
-    types, names = columns.types[part], columns.names[part]
-    statuses, healths = columns.statuses[part], columns.healths[part]
-    type_codes = view.entity_types.codes_of(types)
-    codes = type_codes << 16 | _ints(statuses, len(types)) << 8 | _ints(healths, len(types))
+def _extend_entities(view: View, columns: EntityColumns) -> int:
+    generation, counts = view.generation, view.counts
+    types, numbers = columns.distinct("types")
+    type_codes = view.entity_types.codes_of(types)[numbers]
+    statuses, healths = columns.column("statuses"), columns.column("healths")
     first = generation.entities.extend(
-        columns.ids[part],
-        ordinals[part],
+        columns.ordinals,
         type_codes,
-        _ints(columns.revisions[part], len(types)),
-        codes,
+        columns.column("revisions"),
+        type_codes << 16 | statuses << 8 | healths,
         None,
         codec.ENTITY_TAG,
-        columns.records[part],
+        columns.joined,
+        columns.sizes,
     )
-    _add_codes(generation.entities, len(types), codec.REPORTED_FIELD, HEALTH_BITS)
-    rows = range(first, first + len(types))
-    keys = map(identity, types, names, columns.versions[part])
-    generation.unique.update(zip(keys, rows, strict=True))
-    for row, labels, feature in zip(
-        rows, columns.labels[part], columns.features[part], strict=True
-    ):
-        if labels != "{}":
-            add_labels(generation.labels, row, orjson.loads(labels), {})
-        if feature:
-            generation.features.setdefault(feature, array("q")).append(row)
-    counts = view.counts
-    counts.entities_by_type.update(types)
-    counts.entities_by_status.update(statuses)
-    counts.entities_by_health.update(healths)
+    _add_codes(generation.entities, len(columns), codec.REPORTED_FIELD, HEALTH_BITS)
+    rows = range(first, first + len(columns))
+    generation.unique.update(zip(columns.spans("types", "versions"), rows, strict=True))
+    _add_postings(generation, columns, first)
+    counts.entities_by_type.update(_counted(types, numbers))
+    counts.entities_by_status.update(_counted(*np.unique(statuses, return_inverse=True)))
+    counts.entities_by_health.update(_counted(*np.unique(healths, return_inverse=True)))
     return first
+
+
+def _counted(values: Sequence[T] | npt.NDArray[Any], numbers: Ints) -> dict[T, int]:
+    """How often each value is meant by its number."""
+    keys: list[T] = np.array(values).tolist()
+    return dict(zip(keys, np.bincount(numbers, minlength=len(keys)).tolist(), strict=True))
+
+
+def _add_postings(generation: Generation, columns: EntityColumns, first: int) -> None:
+    """Adds living entities, from row `first` on, to the indexes by label and feature.
+
+    Many have the same labels, which are read once.
+    """
+    for text, rows in _rows_by(columns, "labels", first):
+        if text != "{}":
+            add_labels(generation.labels, rows, orjson.loads(text), {})
+    for text, rows in _rows_by(columns, "features", first):
+        if text:
+            feature = bytes.fromhex(text).decode()
+            generation.features.setdefault(feature, array("q")).extend(rows)
+
+
+def _rows_by(columns: EntityColumns, name: str, first: int) -> Iterator[tuple[str, array[int]]]:
+    """The different texts under a name, each with the rows that have it, from `first` on."""
+    texts, numbers = columns.distinct(name)
+    order = np.argsort(numbers, kind="stable")
+    ends = np.cumsum(np.bincount(numbers, minlength=len(texts))).tolist()
+    rows = array("q", (order + first).tobytes())
+    for text, start, end in zip(texts, [0, *ends], ends, strict=False):
+        yield text, rows[start:end]
 
 
 def _add_codes(table: Table, count: int, field: int, shift: int) -> Ints:
@@ -263,7 +286,7 @@ def _add_dead_entity(view: View, chain: _Chain, dead: _Dead, names: set[tuple[st
         dead, entity.born, _codes(view, entity), 0, frame(codec.ENTITY_TAG, record)
     )  # fmt: skip
     names.add((entity.name, row))
-    add_labels(generation.labels, row, entity.labels, {})
+    add_labels(generation.labels, (row,), entity.labels, {})
     if entity.feature:
         generation.features.setdefault(entity.feature, array("q")).append(row)
 
@@ -337,38 +360,42 @@ async def _load_relationships(view: View, snapshot: Snapshot, past: _Past) -> No
         ended[dead.ordinal] = table.add_row(dead.id, dead.ordinal, code)
 
     async for columns in snapshot.relationships():
-        ordinals = _ints(columns.ordinals, len(columns.ordinals))
-        for start, end in _parts(ordinals, lives, add_row):
-            _extend_relationships(view, columns, ordinals, slice(start, end))
+        for part in _parts(columns, lives, add_row):
+            _extend_relationships(view, part)
         await asyncio.sleep(0)
     for dead in lives:
         add_row(dead)
+    table.index()
     _add_dead_relationships(view, past.versions, ended)
     slots = table.slots.array[: table.slots.length]
     generation.graph.build(slots, slots[:, SIZE_CODES] & 1, generation.entities.rows.length)
 
 
-def _extend_relationships(
-    view: View, columns: RelationshipColumns, ordinals: Ints, part: slice
-) -> None:
-    ids, types = view.generation.entities.ids, columns.types[part]
-    type_codes = view.relationship_types.codes_of(types)
-    sources = _ints(map(ids.__getitem__, columns.source_ids[part]), len(types))
-    targets = _ints(map(ids.__getitem__, columns.target_ids[part]), len(types))
+def _extend_relationships(view: View, columns: RelationshipColumns) -> None:
+    types, numbers = columns.distinct("types")
+    type_codes = view.relationship_types.codes_of(types)[numbers]
+    sources, targets = (
+        view.generation.entities.ids.rows_of(columns, name) for name in ("source_ids", "target_ids")
+    )
+    if ((sources < 0) | (targets < 0)).any():
+        raise StoreUnavailable(
+            "the store has a relationship of an entity that is not there: restore the registry "
+            "from a backup"
+        )
     table = view.generation.relationships
     table.extend(
-        columns.ids[part],
-        ordinals[part],
+        columns.ordinals,
         type_codes,
-        _ints(columns.revisions[part], len(types)),
-        type_codes << 16 | _ints(columns.bidirectional[part], len(types)),
+        columns.column("revisions"),
+        type_codes << 16 | columns.column("bidirectional"),
         sources << 32 | targets,
         codec.RELATIONSHIP_TAG,
-        columns.records[part],
+        columns.joined,
+        columns.sizes,
     )
-    _add_codes(table, len(types), codec.COUPLING_FIELD, COUPLING_SHIFT)
+    _add_codes(table, len(columns), codec.COUPLING_FIELD, COUPLING_SHIFT)
     _add_groups(view.generation, sources)
-    view.counts.relationships_by_type.update(types)
+    view.counts.relationships_by_type.update(_counted(types, numbers))
 
 
 def _add_groups(generation: Generation, sources: Ints) -> None:
@@ -464,20 +491,14 @@ class _Chain:
         return last
 
 
-def _parts(
-    ordinals: Ints, lives: deque[_Dead], add_row: Callable[[_Dead], None]
-) -> Iterator[tuple[int, int]]:
+def _parts(columns: C, lives: deque[_Dead], add_row: Callable[[_Dead], None]) -> Iterator[C]:
     """The parts of a chunk between which ended lives belong; adds the rows of those lives."""
-    start = 0
-    while len(ordinals) and lives and lives[0].ordinal < ordinals[-1]:
+    start, ordinals = 0, columns.ordinals
+    while len(columns) and lives and lives[0].ordinal < ordinals[-1]:
         end = int(np.searchsorted(ordinals, lives[0].ordinal))
         if end > start:
-            yield start, end
+            yield columns.part(start, end)
         add_row(lives.popleft())
         start = end
-    if len(ordinals) > start:
-        yield start, len(ordinals)
-
-
-def _ints(values: object, count: int) -> Ints:
-    return np.fromiter(values, dtype=np.int64, count=count)  # type: ignore[call-overload,no-any-return]
+    if len(columns) > start:
+        yield columns.part(start, len(columns))

@@ -16,6 +16,7 @@ import numba
 import numpy as np
 
 from hyper_registry.registry.columns import Arena, Bytes, IntColumns, Ints
+from hyper_registry.registry.ids import Ids
 from hyper_registry.registry.memcpy import memcpy
 
 ALIVE = (1 << 62) - 1
@@ -48,10 +49,10 @@ class Table:
     __slots__ = ("arena", "dead", "ids", "rows", "slots", "undo")
 
     def __init__(self, row_capacity: int, slot_capacity: int, byte_capacity: int) -> None:
-        self.ids: dict[str, int] = {}
         self.rows = IntColumns(ROW_WIDTH, row_capacity)
         self.slots = IntColumns(SLOT_WIDTH, slot_capacity)
         self.arena = Arena(byte_capacity)
+        self.ids = Ids(self.arena)
         self.dead = 0
 
     def find(self, resource_id: str, revision: int) -> int:
@@ -240,8 +241,26 @@ class Table:
         cells[base + DIED] = 0
         self.dead += 1
 
+    def add_lives(
+        self,
+        ids: Sequence[str],
+        ordinals: Ints,
+        type_codes: Ints,
+        born: int,
+        codes: Ints,
+        ends: Ints | None,
+        tag: int,
+        records: Sequence[bytes],
+    ) -> int:
+        """As `extend`, with ids that are new and are known at once."""
+        sizes = np.fromiter(map(len, records), dtype=np.int64, count=len(ids))
+        joined = np.frombuffer(b"".join(records), dtype=np.uint8)
+        first = self.extend(ordinals, type_codes, born, codes, ends, tag, joined, sizes)
+        self.ids.update(ids, first)
+        return first
+
     def withdraw_lives(self, ids: Sequence[str]) -> None:
-        """Takes back `extend`, of which these were the ids: see `withdraw`."""
+        """Takes back `add_lives`, of which these were the ids: see `withdraw`."""
         first = self.ids[ids[0]]
         rows = self.rows.array[first : first + len(ids)]
         slots = self.slots.array[rows[0, LATEST] : rows[0, LATEST] + len(ids)]
@@ -254,23 +273,23 @@ class Table:
 
     def extend(
         self,
-        ids: Sequence[str],
         ordinals: Ints,
         type_codes: Ints,
         born: Ints | int,
         codes: Ints,
         ends: Ints | None,
         tag: int,
-        records: Sequence[bytes],
+        records: Bytes,
+        sizes: Ints,
     ) -> int:
         """Adds many new lives with one living version each; answers the first row.
 
-        The ids are new, and the ordinals rise. Readers see nothing of it until it is complete, and
-        then what was born by their revision. Raises StoreFull.
+        The ordinals rise; the records are joined. Their ids are not known before `index`. Readers
+        see nothing of it until it is complete, and then what was born by their revision. Raises
+        StoreFull.
         """
-        count = len(ids)
+        count = len(ordinals)
         numbers = np.arange(count, dtype=np.int64)
-        sizes = np.fromiter(map(len, records), dtype=np.int64, count=count)
         framed = sizes + _headers(sizes)
         # Rows last: where one of these is full, the others have only room that nobody looks at.
         start = self.arena.grow(int(framed.sum()))
@@ -278,8 +297,7 @@ class Table:
         first_row = self.rows.grow(count)
         rows = self.rows.array[first_row : first_row + count]
         slots = self.slots.array[first_slot : first_slot + count]
-        joined = np.frombuffer(b"".join(records), dtype=np.uint8)
-        _frame_all(joined, sizes, tag, self.arena.array[start:])
+        _frame_all(records, sizes, tag, self.arena.array[start:])
         rows[:, ORDINAL] = ordinals
         rows[:, LATEST] = numbers + first_slot
         rows[:, TYPE] = type_codes
@@ -289,8 +307,17 @@ class Table:
         slots[:, SIZE_CODES] = framed << 32 | codes
         slots[:, LINKS] = np.int64(-1) << 32 | (numbers + first_row)
         slots[:, ENDS] = 0 if ends is None else ends
-        self.ids.update(zip(ids, range(first_row, first_row + count), strict=True))
         return first_row
+
+    def index(self) -> None:
+        """Makes the ids of all rows known, by their latest versions."""
+        rows, slots = self.rows.array[: self.rows.length], self.slots.array
+        latest = rows[:, LATEST]
+        # The latest of one that was taken back is of an earlier life, if it has any.
+        numbers = np.flatnonzero(
+            (latest >= 0) & (slots[latest, LINKS] & _LOW == np.arange(len(rows)))
+        )
+        self.ids.index(numbers, slots[latest[numbers], OFFSET])
 
 
 def frame(tag: int, message: bytes) -> bytes:

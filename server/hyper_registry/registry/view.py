@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -36,6 +36,7 @@ from hyper_registry.registry.table import (
     Table,
     frame,
 )
+from hyper_registry.store.packed import SEPARATOR
 
 _ENTITY_ROWS, _ENTITY_SLOTS, _ENTITY_BYTES = 1 << 26, 1 << 27, 1 << 37
 _EDGE_ROWS, _EDGE_SLOTS, _EDGE_BYTES = 1 << 27, 1 << 28, 1 << 38
@@ -64,10 +65,8 @@ class Names:
         return code
 
     def codes_of(self, names: Sequence[str]) -> Ints:
-        """The numbers of many names, most of them alike. Raises as `code`."""
-        for name in set(names):
-            self.code(name)
-        return np.fromiter(map(self.codes.__getitem__, names), dtype=np.int64, count=len(names))
+        """The numbers of several names. Raises as `code`."""
+        return np.array([self.code(name) for name in names], dtype=np.int64)
 
 
 @dataclass(slots=True)
@@ -149,7 +148,7 @@ class Generation:
 
 def identity(type_: str, name: str, version: str) -> str:
     """What is unique of an entity, as one key. No part can hold a control character."""
-    return f"{type_}\0{name}\0{version}"
+    return f"{type_}{SEPARATOR}{name}{SEPARATOR}{version}"
 
 
 def entity_codes(type_code: int, status: int, reported: int, health: int) -> int:
@@ -277,7 +276,7 @@ class View:
         table, ids = generation.entities, [entity.id for entity in entities]
         type_codes = self.entity_types.codes_of([entity.type for entity in entities])
         states = (e.status << 8 | e.reported_health << HEALTH_BITS | e.health for e in entities)
-        first = table.extend(
+        first = table.add_lives(
             ids,
             np.arange(count) + ordinal_of(revision, index),
             type_codes,
@@ -365,7 +364,7 @@ class View:
         )
         ordinals = np.arange(count) + ordinal_of(revision, index)
         slot = table.slots.length
-        table.extend(ids, ordinals, type_codes, revision, codes, ends, RELATIONSHIP_TAG, records)
+        table.add_lives(ids, ordinals, type_codes, revision, codes, ends, RELATIONSHIP_TAG, records)
         self._undo.append(("withdraw lives", table, ids))
         generation.graph.link_all(ends, slot, both)
         ranks = generation.ranks.array[:, 0]
@@ -505,7 +504,8 @@ class View:
         if before is None or before.name != entity.name:
             generation.names.add((entity.name, row))
         if entity.labels:
-            add_labels(generation.labels, row, entity.labels, before.labels if before else {})
+            before_labels = before.labels if before else {}
+            add_labels(generation.labels, (row,), entity.labels, before_labels)
         if entity.metadata and (before is None or before.metadata != entity.metadata):
             feature = feature_of(entity.metadata)
             if feature:
@@ -514,22 +514,24 @@ class View:
 
 def add_labels(
     postings: dict[tuple[str, str | None], array[int]],
-    row: int,
+    rows: Iterable[int],
     labels: Mapping[str, str],
     before: Mapping[str, str],
 ) -> None:
-    """Adds a row to the postings of the labels that it did not have before."""
+    """Adds rows to the postings of the labels that they did not have before."""
     for key, value in labels.items():
         if before.get(key) != value:
-            _post(postings, (key, value), row)
+            _post(postings, (key, value), rows)
             if key not in before:
-                _post(postings, (key, None), row)
+                _post(postings, (key, None), rows)
 
 
 def _post(
-    postings: dict[tuple[str, str | None], array[int]], key: tuple[str, str | None], row: int
+    postings: dict[tuple[str, str | None], array[int]],
+    key: tuple[str, str | None],
+    rows: Iterable[int],
 ) -> None:
     posting = postings.get(key)
     if posting is None:
         posting = postings[key] = array("q")
-    posting.append(row)
+    posting.extend(rows)

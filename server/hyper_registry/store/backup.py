@@ -22,7 +22,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from enum import IntEnum
 from pathlib import Path
 from typing import IO, Any, TypeVar, cast
@@ -34,13 +34,12 @@ from hyper_registry import __version__
 from hyper_registry.model.errors import NotServing, RevisionCompacted, StoreUnavailable
 from hyper_registry.model.revision import Change, Commit, Head
 from hyper_registry.store.base import (
-    EntityColumns,
     HealthRow,
-    RelationshipColumns,
     ResultKey,
     Snapshot,
     StoredResult,
 )
+from hyper_registry.store.packed import EntityColumns, RelationshipColumns
 from hyper_registry.store.rules import known_change
 
 MAGIC = b"\x89OSE-REGISTRY\r\n\x1a\n"
@@ -174,12 +173,12 @@ class _Packer:
         return opening + self._block(Kind.HEADER, header)
 
     def entities(self, columns: EntityColumns) -> Sequence[bytes]:
-        self._counts["entities"] += len(columns.ids)
-        return [self._block(Kind.ENTITIES, _by_name(columns))]
+        self._counts["entities"] += len(columns)
+        return [self._block(Kind.ENTITIES, columns.by_name())]
 
     def relationships(self, columns: RelationshipColumns) -> Sequence[bytes]:
-        self._counts["relationships"] += len(columns.ids)
-        return [self._block(Kind.RELATIONSHIPS, _by_name(columns))]
+        self._counts["relationships"] += len(columns)
+        return [self._block(Kind.RELATIONSHIPS, columns.by_name())]
 
     def healths(self, rows: Sequence[HealthRow]) -> Sequence[bytes]:
         return [self._block(Kind.HEALTHS, [*map(list, rows)])]
@@ -205,10 +204,6 @@ class _Packer:
         block = _BLOCK.pack(kind, len(packed)) + packed
         self._digest.update(block)
         return block
-
-
-def _by_name(columns: EntityColumns | RelationshipColumns) -> dict[str, Any]:
-    return {f.name: getattr(columns, f.name) for f in fields(columns)}
 
 
 def _commit_value(commit: Commit) -> list[Any]:
@@ -298,13 +293,12 @@ class BackupSnapshot(Snapshot):
     ) -> AsyncIterator[Columns]:
         for place in self._places[kind]:
             columns = await asyncio.to_thread(self._map, place, type_)
-            length = len(columns.ids)
+            length = len(columns)
             if length <= chunk:
                 yield columns
                 continue
             for start in range(0, length, chunk):
-                part = slice(start, start + chunk)
-                yield type_(*(getattr(columns, f.name)[part] for f in fields(type_)))
+                yield columns.part(start, start + chunk)
 
     def _header(self, size: int, sha256: str) -> tuple[Commit | None, Summary]:
         header = self._value(self._places[Kind.HEADER][0])
@@ -321,9 +315,7 @@ class BackupSnapshot(Snapshot):
     def _map(self, place: tuple[int, int], type_: type[Columns]) -> Columns:
         value = self._value(place)
         try:
-            columns = type_(**value)
-            if len({len(getattr(columns, f.name)) for f in fields(type_)}) != 1:
-                raise ValueError("columns of different lengths")
+            columns = type_.of(dict(value))
         except (TypeError, ValueError) as error:
             raise _of_another_form(error) from error
         return columns

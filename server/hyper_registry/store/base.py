@@ -16,6 +16,7 @@ from typing import NamedTuple
 from hyper_registry.model.entity import Entity
 from hyper_registry.model.relationship import Relationship
 from hyper_registry.model.revision import Change, Commit, Head, Header, Position
+from hyper_registry.store.packed import EntityColumns, RelationshipColumns
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,41 +120,6 @@ class Part:
     commits: Sequence[Commit] = ()
     results: Sequence[StoredResult] = ()
     healths: Sequence[HealthRow] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class EntityColumns:
-    """A part of the entity table, in order of creation, by columns of equal length.
-
-    `labels` are JSON objects as text, `ordinals` as `Change.ordinal`. Columns, because a view of
-    millions is built from them.
-    """
-
-    ids: Sequence[str]
-    types: Sequence[str]
-    names: Sequence[str]
-    versions: Sequence[str]
-    statuses: Sequence[int]
-    healths: Sequence[int]
-    features: Sequence[str]
-    labels: Sequence[str]
-    revisions: Sequence[int]
-    ordinals: Sequence[int]
-    records: Sequence[bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class RelationshipColumns:
-    """A part of the relationship table, in order of creation, by columns of equal length."""
-
-    ids: Sequence[str]
-    source_ids: Sequence[str]
-    target_ids: Sequence[str]
-    types: Sequence[str]
-    bidirectional: Sequence[int]
-    revisions: Sequence[int]
-    ordinals: Sequence[int]
-    records: Sequence[bytes]
 
 
 @dataclass(frozen=True, slots=True)

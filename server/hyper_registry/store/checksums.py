@@ -10,30 +10,35 @@ finds every change of a few bits; nobody is kept from forging anything.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from operator import mul
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple
 from zlib import crc32
 
+import numba
 import numpy as np
 import numpy.typing as npt
 
 from hyper_registry.model.revision import Change, Kind
-from hyper_registry.store.base import (
-    Batch,
+from hyper_registry.store import packed
+from hyper_registry.store.base import Batch, EntityRow, HealthRow, RelationshipRow
+from hyper_registry.store.crc import Bytes, crc32_of
+from hyper_registry.store.packed import (
+    CHECKSUM,
+    HEXED,
+    SEPARATOR,
     EntityColumns,
-    EntityRow,
-    HealthRow,
+    Ints,
+    Packed,
     RelationshipColumns,
-    RelationshipRow,
 )
 
-# No text of a row has it.
-_SEPARATOR = "\x1f"
 _MASK = (1 << 32) - 1
 _NO_IMAGE = b"\0"
 # Odd, and of 64 bits: a number in which one bit is another makes another product, and so another
 # checksum, however large it is. As numbers come by columns, they are mixed in by columns.
 _FACTORS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93)
+_CODED_FACTORS = np.array(_FACTORS, dtype=np.uint64)
 
 
 class Sums(NamedTuple):
@@ -91,7 +96,7 @@ def of_row(record: bytes, texts: Sequence[str], numbers: Sequence[int]) -> int:
     The texts and the numbers are those of EntityColumns or RelationshipColumns, in that order.
     """
     mixed: int = sum(map(mul, numbers, _FACTORS))
-    crc = crc32(_SEPARATOR.join(texts).encode(errors="surrogatepass"), crc32(record))
+    crc = crc32(SEPARATOR.join(texts).encode(errors="surrogatepass"), crc32(record))
     return crc ^ (mixed >> 32 ^ mixed) & _MASK
 
 
@@ -118,40 +123,84 @@ def of_healths(rows: Sequence[Sequence[int]]) -> npt.NDArray[np.int64]:
 
 
 class RowCheck:
-    """Checks all rows of a table as they are read: each for itself, and their sum."""
+    """Checks all rows of a table, of `what`, as they are read: each for itself, and their sum."""
 
-    def __init__(
-        self, what: str, columns: type[EntityColumns | RelationshipColumns], expected: int
-    ) -> None:
-        kinds = get_type_hints(columns)
-        self._what = what
-        self._texts = [n for n, name in enumerate(kinds) if kinds[name] == Sequence[str]]
-        self._numbers = [n for n, name in enumerate(kinds) if kinds[name] == Sequence[int]]
+    def __init__(self, what: str, expected: int) -> None:
+        self.what = what
         self._left = expected
 
-    def take(self, columns: Sequence[list[Any]]) -> None:
-        """Checks rows by columns: the records are the last but one, the checksums the last.
-
-        Raises Damaged, naming the first row that is not as it was written.
-        """
-        records, stored = columns[-2:]
-        try:
-            sums = [*map(crc32, records)]
-            texts = map(_SEPARATOR.join, zip(*(columns[n] for n in self._texts), strict=True))
-            crcs = [crc32(text.encode(), start) for text, start in zip(texts, sums, strict=True)]
-            found = np.array(crcs, dtype=np.uint64)
-            mixed = np.zeros(len(found), dtype=np.uint64)
-            for n, factor in zip(self._numbers, _FACTORS, strict=False):
-                mixed += np.array(columns[n], dtype=np.uint64) * np.uint64(factor)
-            found ^= (mixed >> np.uint64(32) ^ mixed) & np.uint64(_MASK)
-            wrong = np.flatnonzero(found != np.array(stored, dtype=np.uint64))
-        except (TypeError, ValueError, OverflowError):
-            raise Damaged(f"the table of {self._what}") from None
-        if len(wrong):
-            raise Damaged(f"the row of {self._what} {columns[0][wrong[0]]!r}")
-        self._left -= sum(sums)
+    def take(self, columns: Packed) -> None:
+        """Checks rows. Raises Damaged, naming the first one that is not as it was written."""
+        texts = [*columns.TEXTS.values()]
+        hexed = texts.index(HEXED) if HEXED in texts else -1
+        damaged, sum_ = _first_damaged(
+            columns.fields, columns.bounds, hexed, columns.numbers, len(columns.NUMBERS),
+            columns.records, columns.places, _CODED_FACTORS,
+        )  # fmt: skip
+        if damaged >= 0:
+            id_ = columns.fields[slice(*columns.bounds[damaged, :2])].tobytes()[:-1]
+            raise Damaged(f"the row of {self.what} {id_.decode(errors='replace')!r}")
+        self._left -= sum_
 
     def end(self) -> None:
         """Raises Damaged if what has been read is not all that there was."""
         if self._left:
-            raise Damaged(f"the table of {self._what} (rows are missing or old)")
+            raise Damaged(f"the table of {self.what} (rows are missing or old)")
+
+
+@numba.njit(cache=True, nogil=True)
+def _first_damaged(
+    fields: Bytes,
+    bounds: Ints,
+    hexed: int,
+    numbers: Ints,
+    mixed: int,
+    records: Bytes,
+    places: Ints,
+    factors: Any,
+) -> tuple[int, int]:
+    """The first row that has not its checksum, or -1; and the sum of the records' checksums.
+
+    `hexed` is the text that is in hexadecimal, or -1; the first `mixed` numbers are in the sum.
+    """
+    total = 0
+    for i in range(len(bounds)):
+        of_record = crc32_of(records, places[i], places[i + 1], 0)
+        total += of_record
+        end = bounds[i, -1] - 1
+        if hexed < 0:
+            found = crc32_of(fields, bounds[i, 0], end, of_record)
+        else:
+            start, after = bounds[i, hexed], bounds[i, hexed + 1] - 1
+            found = crc32_of(fields, bounds[i, 0], start, of_record)
+            if start < after:
+                found = crc32_of(_unhexed(fields, start, after), 0, (after - start) >> 1, found)
+            found = crc32_of(fields, after, end, found)
+        sum_ = np.uint64(0)
+        for k in range(mixed):
+            sum_ += np.uint64(numbers[i, k]) * factors[k]
+        low = (sum_ >> np.uint64(32) ^ sum_) & np.uint64(_MASK)
+        if found ^ np.int64(low) != numbers[i, CHECKSUM]:
+            return i, total
+    return -1, total
+
+
+@numba.njit(cache=True, nogil=True)
+def _unhexed(fields: Bytes, start: int, end: int) -> Bytes:
+    octets = np.zeros((end - start) >> 1, dtype=np.uint8)
+    for i in range(2 * len(octets)):
+        digit = fields[start + i]
+        # Letters of either case are nine before what they mean.
+        value = (digit & 15) + (9 if digit & 64 else 0)
+        octets[i >> 1] = octets[i >> 1] << 4 | value
+    return octets
+
+
+def warm_up() -> None:
+    """Compiles the kernels, or loads them from the cache, so that no call waits."""
+    packed.warm_up()
+    for columns in (EntityColumns, RelationshipColumns):
+        names = [*columns.TEXTS, *columns.NUMBERS]
+        row = {name: ["0"] for name in names} | {"records": [b"0"]}
+        with suppress(Damaged):
+            RowCheck("", 0).take(columns.of(row))

@@ -14,7 +14,6 @@ from hyper_registry.model.errors import RevisionCompacted, StoreUnavailable
 from hyper_registry.model.revision import Commit, Head, Header, Position, ordinal_of
 from hyper_registry.store.base import (
     Batch,
-    EntityColumns,
     EntityRow,
     HealthRow,
     KnownResults,
@@ -22,7 +21,6 @@ from hyper_registry.store.base import (
     LogLimits,
     LogQuestion,
     Part,
-    RelationshipColumns,
     RelationshipRow,
     ResultKey,
     Snapshot,
@@ -30,6 +28,7 @@ from hyper_registry.store.base import (
     StoredResult,
     Transaction,
 )
+from hyper_registry.store.packed import EntityColumns, RelationshipColumns
 from hyper_registry.store.rules import (
     LogCheck,
     check_batch,
@@ -353,7 +352,7 @@ class _MemorySnapshot(Snapshot):
         self._check_open()
         self._entities.sort(key=lambda row: (row.entity.create_revision, row.create_index))
         for rows in _chunks(self._entities, chunk):
-            yield EntityColumns(*zip(*map(_entity_values, rows), strict=True))
+            yield EntityColumns.of_rows(map(_entity_values, rows))
 
     async def relationships(self, chunk: int = 16_384) -> AsyncIterator[RelationshipColumns]:
         self._check_open()
@@ -361,7 +360,7 @@ class _MemorySnapshot(Snapshot):
             key=lambda row: (row.relationship.create_revision, row.create_index)
         )
         for rows in _chunks(self._relationships, chunk):
-            yield RelationshipColumns(*zip(*map(_relationship_values, rows), strict=True))
+            yield RelationshipColumns.of_rows(map(_relationship_values, rows))
 
     async def healths(self, chunk: int = 16_384) -> AsyncIterator[Sequence[HealthRow]]:
         self._check_open()
@@ -445,10 +444,10 @@ def _entity_values(row: EntityRow) -> tuple[object, ...]:
         entity.type,
         entity.name,
         entity.version,
-        int(entity.status),
-        int(entity.health),
         row.feature,
         labels_json(entity.labels),
+        int(entity.status),
+        int(entity.health),
         entity.revision,
         ordinal_of(entity.create_revision, row.create_index),
         row.record,

@@ -29,6 +29,7 @@ from hyper_registry.store import postgres_write, queries, schema, views
 from hyper_registry.store.base import Batch, Hold, Renewals, Seat, SharedStore
 from hyper_registry.store.bell import Bell
 from hyper_registry.store.checksums import Damaged
+from hyper_registry.store.packed import HEXED, SEPARATOR, Packed
 from hyper_registry.store.queries import HeadRow
 from hyper_registry.store.rules import check_same
 from hyper_registry.store.sql import SqlStore, pause
@@ -245,6 +246,22 @@ class PostgresStore(SqlStore, SharedStore):
     def begin_filling(self, connection: Connection, known: HeadRow) -> postgres_write.Filling:
         """See SqlStore."""
         return postgres_write.Filling(_driver(connection), known)
+
+    def packing(self, table: str, columns: type[Packed]) -> str:
+        """See SqlStore."""
+        texts = (
+            f"encode(convert_to({name}, 'UTF8'), 'hex')" if name == HEXED else name
+            for name in columns.TEXTS.values()
+        )
+        numbers = (*columns.NUMBERS.values(), "checksum", "octet_length(record)")
+        fields = ", ".join((*texts, *numbers))
+        return (
+            "SELECT count(*), max(ordinal), "
+            "convert_to(string_agg(fields, '' ORDER BY ordinal), 'UTF8'), "
+            "string_agg(record, ''::bytea ORDER BY ordinal) FROM ("
+            f"SELECT ordinal, concat_ws('{SEPARATOR}', {fields}, '') AS fields, record "
+            f"FROM {table} WHERE ordinal > %s ORDER BY ordinal LIMIT %s) AS rows"
+        )
 
     def commit(self, connection: Connection) -> None:
         """See SqlStore."""

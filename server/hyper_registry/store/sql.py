@@ -15,7 +15,7 @@ import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar, cast
 from weakref import WeakSet
 
 import numpy as np
@@ -32,61 +32,30 @@ from hyper_registry.model.revision import Commit, Head, Header, Position
 from hyper_registry.store import queries, schema
 from hyper_registry.store.base import (
     Batch,
-    EntityColumns,
     HealthRow,
     LoggedChange,
     LogLimits,
     LogQuestion,
     Part,
-    RelationshipColumns,
     Snapshot,
     Store,
     StoredResult,
     Transaction,
 )
 from hyper_registry.store.checksums import Damaged, RowCheck, Sums, of_healths
+from hyper_registry.store.packed import EntityColumns, Packed, RelationshipColumns
 from hyper_registry.store.queries import HeadRow
 from hyper_registry.store.rules import LogCheck, check_batch, check_empty, check_same
 from hyper_registry.store.threads import Worker
 
 P = ParamSpec("P")
 T = TypeVar("T")
+C = TypeVar("C", EntityColumns, RelationshipColumns)
 
-# Rows that stay in the processor's cache until they are columns: half as many again a second.
+# What one query joins fits a database's limits, however large the records are. A part of a table
+# goes on to so many bytes.
 _ROWS_AT_ONCE = 512
-
-_entity = schema.entities.c
-_relationship = schema.relationships.c
-
-
-# The order of the columns is that of EntityColumns and RelationshipColumns; the checksum is last.
-_ENTITIES = select(
-    _entity.id,
-    _entity.type,
-    _entity.name,
-    _entity.version,
-    _entity.status,
-    _entity.health,
-    _entity.feature,
-    _entity.labels,
-    _entity.revision,
-    _entity.ordinal,
-    _entity.record,
-    _entity.checksum,
-).order_by(_entity.ordinal)
-
-_RELATIONSHIPS = select(
-    _relationship.id,
-    _relationship.source_id,
-    _relationship.target_id,
-    _relationship.type,
-    _relationship.bidirectional,
-    _relationship.revision,
-    _relationship.ordinal,
-    _relationship.record,
-    _relationship.checksum,
-).order_by(_relationship.ordinal)
-
+_PART_BYTES = 16 << 20
 
 _HEALTHS = select(
     schema.entity_health.c.ordinal,
@@ -94,6 +63,15 @@ _HEALTHS = select(
     schema.entity_health.c.revision,
     schema.entity_health.c.checksum,
 ).order_by(schema.entity_health.c.ordinal)
+
+
+class _Rows(NamedTuple):
+    """What a query of `SqlStore.packing` answers: how many rows, the last one's ordinal, them."""
+
+    count: int  # type: ignore[assignment]  # nobody asks it for tuple.count
+    last: int
+    fields: bytes
+    records: bytes
 
 
 class Filling(Protocol):
@@ -181,6 +159,13 @@ class SqlStore(Store):
     def cursor(self, connection: Connection) -> Any:
         """A cursor of the driver's, which fetches no more than it is asked for."""
         return connection.connection.cursor()
+
+    @abstractmethod
+    def packing(self, table: str, columns: type[Packed]) -> str:
+        """A query for rows of a table in order of creation, as `Packed.read` takes them.
+
+        It has two parameters: the ordinal that they come after, and how many there may be.
+        """
 
     def hold_renewals(self, connection: Connection, lease_ids: Sequence[str]) -> Mapping[str, int]:
         """See Transaction.renewals."""
@@ -610,15 +595,15 @@ class SqlSnapshot(Snapshot):
 
     async def entities(self, chunk: int = 16_384) -> AsyncIterator[EntityColumns]:
         """See Snapshot."""
-        check = RowCheck("entity", EntityColumns, self._sums.entities)
-        async for columns in self._columns(_ENTITIES, chunk, check):
-            yield EntityColumns(*columns)
+        check = RowCheck("entity", self._sums.entities)
+        async for columns in self._columns(EntityColumns, schema.entities.name, chunk, check):
+            yield columns
 
     async def relationships(self, chunk: int = 16_384) -> AsyncIterator[RelationshipColumns]:
         """See Snapshot."""
-        check = RowCheck("relationship", RelationshipColumns, self._sums.relationships)
-        async for columns in self._columns(_RELATIONSHIPS, chunk, check):
-            yield RelationshipColumns(*columns)
+        check, table = RowCheck("relationship", self._sums.relationships), schema.relationships.name
+        async for columns in self._columns(RelationshipColumns, table, chunk, check):
+            yield columns
 
     async def healths(self, chunk: int = 16_384) -> AsyncIterator[Sequence[HealthRow]]:
         """See Snapshot."""
@@ -653,10 +638,17 @@ class SqlSnapshot(Snapshot):
             await self._worker.stop(self._close)
 
     async def _columns(
-        self, query: Select[Any], chunk: int, check: RowCheck
-    ) -> AsyncIterator[list[list[Any]]]:
-        cursor = await self._worker.run(self._execute, query)
-        while columns := await self._worker.run(self._fetch, cursor, chunk, check):
+        self, type_: type[C], table: str, chunk: int, check: RowCheck
+    ) -> AsyncIterator[C]:
+        """The rows of a table; a part is read while whoever asked works on the one before."""
+        query, after = self._store.packing(table, type_), -1
+        ahead = self._worker.submit(self._fetch, type_, query, after, chunk, check)
+        # Whoever stops reading does not ask how the next part went.
+        ahead.add_done_callback(_look_at_failure)
+        while columns := await asyncio.shield(ahead):
+            after = int(columns.ordinals[-1])
+            ahead = self._worker.submit(self._fetch, type_, query, after, chunk, check)
+            ahead.add_done_callback(_look_at_failure)
             yield columns
         with self._store.translated():
             check.end()
@@ -691,23 +683,24 @@ class SqlSnapshot(Snapshot):
             cursor.execute(str(query.compile(dialect=self._use().dialect)))
             return cursor
 
-    def _fetch(self, cursor: Any, chunk: int, check: RowCheck) -> list[list[Any]]:
-        """The next rows by columns, when they are checked; no columns, if there are none."""
-        columns: list[list[Any]] = []
-        left = chunk
+    def _fetch(self, type_: type[C], query: str, after: int, chunk: int, check: RowCheck) -> C:
+        """The next rows, when they are checked."""
         with self._store.translated():
-            while left and (rows := cursor.fetchmany(min(left, _ROWS_AT_ONCE))):
-                left -= len(rows)
-                parts = zip(*rows, strict=True)
-                if columns:
-                    for column, part in zip(columns, parts, strict=True):
-                        column += part
-                else:
-                    columns = [list(part) for part in parts]
-            if columns:
-                check.take(columns)
-                columns.pop()
-        return columns
+            parts: list[_Rows] = []
+            left, room = chunk, _PART_BYTES
+            cursor = self._use().connection.cursor()
+            try:
+                while left and room > 0:
+                    cursor.execute(query, (after, min(left, _ROWS_AT_ONCE)))
+                    rows = _Rows(*cast("tuple[Any, ...]", cursor.fetchone()))
+                    if not rows.count:
+                        break
+                    parts.append(rows)
+                    after, left = rows.last, left - rows.count
+                    room -= len(rows.fields) + len(rows.records)
+            finally:
+                cursor.close()
+            return _checked(type_, parts, check)
 
     def _fetch_healths(self, cursor: Any, chunk: int) -> list[HealthRow]:
         with self._store.translated():
@@ -748,6 +741,26 @@ def _running(worker: Worker | None) -> Worker:
         raise StoreUnavailable("the store is closed")
     worker.check()
     return worker
+
+
+def _checked(type_: type[C], parts: Sequence[_Rows], check: RowCheck) -> C:
+    """Rows as they were read. Raises Damaged."""
+    count = sum(part.count for part in parts)
+    fields = b"".join(part.fields for part in parts)
+    records = b"".join(part.records for part in parts)
+    try:
+        columns = type_.read(count, fields, records)
+        if (np.diff(columns.ordinals) <= 0).any():
+            raise ValueError("rows that are not in order")
+    except ValueError:
+        raise Damaged(f"the table of {check.what}") from None
+    check.take(columns)
+    return columns
+
+
+def _look_at_failure(future: asyncio.Future[Any]) -> None:
+    if not future.cancelled():
+        future.exception()
 
 
 async def _finished(future: asyncio.Future[T]) -> None:

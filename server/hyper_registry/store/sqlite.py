@@ -22,6 +22,7 @@ from hyper_registry.model.errors import RegistryError, StoreFull, StoreLost, Sto
 from hyper_registry.store import queries, sqlite_write, views
 from hyper_registry.store.base import Batch
 from hyper_registry.store.checksums import Damaged
+from hyper_registry.store.packed import HEXED, SEPARATOR, Packed
 from hyper_registry.store.queries import HeadRow
 from hyper_registry.store.sql import SqlStore
 
@@ -142,6 +143,19 @@ class SqliteStore(SqlStore):
     def begin_filling(self, connection: Connection, known: HeadRow) -> sqlite_write.Filling:
         """See SqlStore."""
         return sqlite_write.Filling(_driver(connection), known)
+
+    def packing(self, table: str, columns: type[Packed]) -> str:
+        """See SqlStore."""
+        texts = (f"hex({name})" if name == HEXED else name for name in columns.TEXTS.values())
+        numbers = (*columns.NUMBERS.values(), "checksum", "length(record)")
+        form = f"%s{SEPARATOR}" * len(columns.TEXTS) + f"%d{SEPARATOR}" * len(numbers)
+        # A sub-select with an order and a limit is gone through in that order; the reader checks.
+        return (
+            "SELECT count(*), max(ordinal), CAST(group_concat(fields, '') AS BLOB), "
+            "CAST(group_concat(record, '') AS BLOB) FROM ("
+            f"SELECT ordinal, printf('{form}', {', '.join((*texts, *numbers))}) AS fields, record "
+            f"FROM {table} WHERE ordinal > ? ORDER BY ordinal LIMIT ?)"
+        )
 
     def commit(self, connection: Connection) -> None:
         """See SqlStore."""

@@ -43,7 +43,7 @@ def add_edge(world: World, chance: random.Random, number: int) -> None:
 def answer_of(walker: Walker, question: GraphQuestion, revision: int) -> tuple[bytes, bytes]:
     """All records of an answer, which are equal if and only if everything is."""
     walk = traverse(walker, question, revision)
-    answer = walk.nodes_bytes(), walk.edges_bytes()
+    answer = bytes(walk.nodes_bytes()), bytes(walk.edges_bytes())
     walker.pool.give(walk.scratch)
     return answer
 
@@ -142,8 +142,8 @@ async def test_paging_after_the_walk_was_forgotten() -> None:
     limit = Limits(nodes=50)
     pages = [await reader.answer(q, limit, world.revision) for q in questions]
     for question, first in zip(questions, pages, strict=True):
-        page, nodes, edges = first, first.nodes_bytes, first.edges_bytes
+        page, nodes, edges = first, bytes(first.nodes_bytes), bytes(first.edges_bytes)
         while page.next_page_token:
             page = await reader.answer(question, limit, 0, page.next_page_token)
-            nodes, edges = nodes + page.nodes_bytes, edges + page.edges_bytes
+            nodes, edges = nodes + bytes(page.nodes_bytes), edges + bytes(page.edges_bytes)
         assert (nodes, edges) == answer_of(world.walker, question, world.revision)

@@ -57,7 +57,7 @@ class Answer:
 
     def add(self, page: GraphPage) -> None:
         """Adds a page, checking what each page must be by itself."""
-        message = GraphResponse.FromString(page.nodes_bytes + page.edges_bytes)
+        message = GraphResponse.FromString(b"".join((page.nodes_bytes, page.edges_bytes)))
         assert page.first_position == len(self.nodes)
         assert page.edge_count == len(message.edges)
         self.nodes += [decode_entity(n.SerializeToString()) for n in message.nodes]

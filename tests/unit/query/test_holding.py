@@ -56,7 +56,7 @@ async def graph(world: World, revision: int, token: str) -> tuple[bytes, str]:
     question = GraphQuestion("hub", Direction.IN)
     reader = GraphReader(world, world.walker)
     page = await reader.answer(question, Limits(nodes=_COUNT // 2 + 9), revision, token)
-    return page.nodes_bytes, page.next_page_token
+    return bytes(page.nodes_bytes), page.next_page_token
 
 
 async def paths(world: World, revision: int, token: str) -> tuple[bytes, str]:

@@ -445,12 +445,12 @@ async def check_store(engine: Engine, state: State) -> None:
         entities = {
             id_: record
             async for columns in snapshot.entities()
-            for id_, record in zip(columns.ids, columns.records, strict=True)
+            for id_, record in zip(columns.ids, columns.by_name()["records"], strict=True)
         }
         relationships = {
             id_: record
             async for part in snapshot.relationships()
-            for id_, record in zip(part.ids, part.records, strict=True)
+            for id_, record in zip(part.ids, part.by_name()["records"], strict=True)
         }
         healths = {row.ordinal: row async for part in snapshot.healths() for row in part}
     finally:

@@ -19,8 +19,9 @@ from hyper_registry.registry.mutations import (
     DeleteEntity,
     UpdateEntity,
 )
-from hyper_registry.store.base import EntityColumns, RelationshipColumns, Snapshot
+from hyper_registry.store.base import Snapshot
 from hyper_registry.store.memory import MemoryStore
+from hyper_registry.store.packed import EntityColumns, RelationshipColumns
 from hyper_registry.store.sqlite import SqliteStore
 from tests.unit.registry.support import edge, entity, packed, running, write
 
@@ -103,8 +104,9 @@ class _Tampered(Snapshot):
         self.head = snapshot.head
 
     def _of(self, columns: Any) -> Any:
-        names = self._columns.keys() & {*type(columns).__slots__}
-        return replace(columns, **{name: self._columns[name] for name in names})
+        names = self._columns.keys() & {*columns.names()}
+        changed = {name: self._columns[name] for name in names}
+        return type(columns).of(columns.by_name() | changed)
 
     async def entities(self, chunk: int = 0) -> AsyncIterator[EntityColumns]:
         async for columns in self._snapshot.entities(chunk):

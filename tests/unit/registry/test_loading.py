@@ -12,14 +12,16 @@ import pytest
 from numba.core.dispatcher import Dispatcher
 
 from hyper_registry.app import warm_up
+from hyper_registry.model.entity import Entity
 from hyper_registry.model.relationship import Direction, Relationship
 from hyper_registry.query import graph, kernels, listing, traversal
 from hyper_registry.query.filters import EntityFilter, RelationshipFilter
 from hyper_registry.query.listing import EntityQuestion, Window
-from hyper_registry.registry import adjacency, compaction, table
+from hyper_registry.registry import adjacency, codec, compaction, ids, table
 from hyper_registry.registry.compaction import compacted
 from hyper_registry.registry.mutations import CreateRelationship
 from hyper_registry.registry.table import Table, frame
+from hyper_registry.store import packed
 from hyper_registry.store.memory import MemoryDisk
 from tests.unit.registry.support import ready, running, write
 
@@ -34,15 +36,16 @@ def test_records_are_framed_alike(tag: int) -> None:
     """A record that is added with many has the frame that it gets alone, whatever its size."""
     records = [bytes([number % 251]) * size for number, size in enumerate(SIZES)]
     many, numbers = Table(64, 64, 1 << 24), np.arange(len(records))
-    ids = [str(number) for number in numbers]
-    many.extend(ids, numbers, numbers, numbers, numbers, None, tag, records)
+    joined = np.frombuffer(b"".join(records), dtype=np.uint8)
+    sizes = np.array(SIZES)
+    many.extend(numbers, numbers, numbers, numbers, None, tag, joined, sizes)
     for number, record in enumerate(records):
         assert many.framed(number) == frame(tag, record)
         assert many.record(number) == record
 
 
 def _compiled() -> dict[str, int]:
-    modules = (adjacency, compaction, kernels, table)
+    modules = (adjacency, compaction, ids, kernels, packed, table)
     found = {
         f"{module.__name__}.{name}": len(value.signatures)
         for module in modules
@@ -68,7 +71,8 @@ def check_warm_up() -> None:
     warm_up()
     before = _compiled()
     asyncio.run(_use_everything())
-    assert _compiled() == before
+    after = _compiled()
+    assert after == before
 
 
 async def _use_everything() -> None:
@@ -90,3 +94,30 @@ async def _use_everything() -> None:
         for condition in (RelationshipFilter(), RelationshipFilter(source_ids=frozenset("a"))):
             await listing.list_relationships(engine, condition, Window(), revision)
         compacted(engine.view.generation, revision)
+
+
+async def test_ids_are_found_among_many() -> None:
+    """An id is found, whatever its length, by its newest row; what was taken back is as before."""
+    names = [str(n) for n in range(500)] + ["ü" * n for n in range(1, 256)] + ["x" * 255]
+    entities = [Entity(name, "service", name) for name in names]
+    joined = [codec.encode_entity(entity) for entity in entities]
+    many, numbers = Table(2048, 2048, 1 << 24), np.arange(len(names))
+    octets = np.frombuffer(b"".join(joined), dtype=np.uint8)
+    sizes = np.array([*map(len, joined)])
+    many.extend(numbers, numbers, numbers, numbers, None, codec.ENTITY_TAG, octets, sizes)
+    assert "7" not in many.ids
+    many.index()
+    assert [many.ids[name] for name in names] == numbers.tolist()
+    assert sorted(many.ids) == sorted(names)
+    assert many.ids.get("500") is None
+    assert "" not in many.ids
+    with pytest.raises(KeyError):
+        many.ids["500"]
+    row = many.add_row("7", 1 << 30, 0)
+    assert many.ids["7"] == row
+    many.ids["7"] = 7
+    assert many.ids["7"] == 7
+    new = many.add_row("500", 1 << 31, 0)
+    assert many.ids["500"] == new
+    del many.ids["500"]
+    assert "500" not in many.ids
