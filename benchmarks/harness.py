@@ -27,7 +27,7 @@ from typing import Any, NoReturn
 
 import grpc
 
-from benchmarks.plans import Plan, Report
+from benchmarks.plans import Embedded, Plan, Report
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
@@ -145,9 +145,22 @@ class Program:
         found = re.search(rf"{'VmHWM' if peak else 'VmRSS'}:\s+(\d+)", status)
         return int(found[1]) / 1024 if found else 0.0
 
-    def stop(self) -> None:
-        """Ends it, and waits for that."""
-        self._process.terminate()
+    def held_mib(self) -> float:
+        """How much memory it and what it started hold; what they share counts once."""
+        found, rest = 0, [self.pid]
+        while rest:
+            with contextlib.suppress(OSError):
+                folder = Path(f"/proc/{rest.pop()}")
+                rest += map(int, (folder / "task" / folder.name / "children").read_text().split())
+                held = re.search(
+                    r"^Pss:\s+(\d+)", (folder / "smaps_rollup").read_text(), re.MULTILINE
+                )
+                found += int(held[1]) if held else 0
+        return found / 1024
+
+    def stop(self, interrupt: bool = False) -> None:
+        """Ends it, and waits for that; `interrupt` is as the terminal does it."""
+        self._process.send_signal(signal.SIGINT if interrupt else signal.SIGTERM)
         try:
             self._process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -217,6 +230,8 @@ def bare(directory: Path, size: int) -> Iterator[Served]:
 
 def load(plan: Plan, *measured: Program) -> Report:
     """Carries out a plan in a process of its own; tells the processor time of `measured` too."""
+    # An embedded database is in the load generator's own process: there it is what is measured.
+    cpus = server_cpus() if isinstance(plan, Embedded) else load_cpus()
     with tempfile.TemporaryFile() as output:
         finished = subprocess.run(
             [sys.executable, "-m", "benchmarks.load"],
@@ -225,7 +240,7 @@ def load(plan: Plan, *measured: Program) -> Report:
             stdout=output,
             timeout=_LOAD_SECONDS,
             check=False,
-            preexec_fn=lambda: os.sched_setaffinity(0, load_cpus()),
+            preexec_fn=lambda: os.sched_setaffinity(0, cpus),
         )
         if finished.returncode:
             raise RuntimeError(f"the load generator failed with {finished.returncode}")

@@ -17,18 +17,21 @@ from typing import Any
 import grpc
 import uvloop
 
-from benchmarks import http1
+from benchmarks import embedded, http1, pgwire
 from benchmarks.fields import field_of, with_field
 from benchmarks.plans import (
     MARK,
     Backlog,
     Calls,
+    Embedded,
     Fetch,
     Gets,
     Live,
+    Notified,
     Paced,
     Plan,
     Report,
+    Statements,
     Stream,
     mark,
 )
@@ -36,7 +39,10 @@ from benchmarks.wire import Connection
 
 _LARGEST = 16_000
 _PATIENCE = 120.0
+_OVERTIME = 10.0
+"""How long calls may take that were made in time; those that take longer have failed."""
 _SETTLING = 1.0
+_FRAME = 5
 _QUIET = 20.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 _OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
@@ -115,7 +121,7 @@ async def _calls(plan: Calls, meter: _Meter) -> None:
     if max(map(len, plan.requests)) > _LARGEST:
         calls, failed = await _ordinary_calls(plan, requests, meter)
     else:
-        connection = await Connection.open(plan.port, plan.path)
+        connection = await Connection.open(plan.port, plan.path, plan.token)
         callers = [_Caller(plan, connection, requests) for _ in range(plan.in_flight)]
         for caller in callers:
             caller.next()
@@ -155,14 +161,17 @@ async def _gets(plan: Gets, meter: _Meter) -> None:
     _count([call for caller in callers for call in caller.calls], failed, meter)
 
 
-async def _metered(plan: Calls | Gets, meter: _Meter, workers: Sequence[Awaitable[Any]]) -> None:
-    """Waits for workers, and measures what is behind the warm-up."""
+async def _metered(
+    plan: Calls | Gets | Statements, meter: _Meter, workers: Sequence[Awaitable[Any]]
+) -> None:
+    """Waits for workers, and measures what is behind the warm-up. Raises TimeoutError."""
     everything = asyncio.gather(*workers)
-    await asyncio.wait([everything], timeout=plan.warm_up)
+    if plan.warm_up:
+        await asyncio.wait([everything], timeout=plan.warm_up)
     meter.start()
     await asyncio.wait([everything], timeout=plan.seconds)
     meter.stop()
-    await everything
+    await asyncio.wait_for(everything, _OVERTIME)
 
 
 def _count(calls: Sequence[tuple[float, float]], failed: int, meter: _Meter) -> None:
@@ -173,6 +182,59 @@ def _count(calls: Sequence[tuple[float, float]], failed: int, meter: _Meter) -> 
     report.failed = failed
 
 
+class _Statement:
+    """Carries out one statement after the other, on a connection of its own."""
+
+    def __init__(
+        self, connection: pgwire.Connection, parameters: Iterator[tuple[bytes, ...]], until: float
+    ) -> None:
+        self.done = asyncio.Event()
+        self.calls: list[tuple[float, float]] = []
+        self.failed = 0
+        self._connection = connection
+        self._parameters = parameters
+        self._until = until
+        self._begun = 0.0
+        self._has_answer = False
+
+    def next(self) -> None:
+        self._begun = time.perf_counter()
+        parameters = next(self._parameters, None)
+        if parameters is None or self._begun >= self._until:
+            self.done.set()
+            return
+        self._has_answer = False
+        self._connection.start(parameters, self)
+
+    def data(self, chunk: bytes, now: float) -> None:
+        self._has_answer = True
+
+    def end(self, now: float) -> None:
+        if not self._has_answer:
+            self.failed += 1
+            self.done.set()
+            return
+        self.calls.append((self._begun, now))
+        self.next()
+
+
+async def _statements(plan: Statements, meter: _Meter) -> None:
+    parameters = itertools.cycle(plan.parameters) if plan.repeat else iter(plan.parameters)
+    connections = [
+        await pgwire.Connection.open(plan.port, plan.user, plan.statement)
+        for _ in range(plan.connections)
+    ]
+    until = time.perf_counter() + plan.warm_up + plan.seconds
+    callers = [_Statement(connection, parameters, until) for connection in connections]
+    for caller in callers:
+        caller.next()
+    await _metered(plan, meter, [caller.done.wait() for caller in callers])
+    for connection in connections:
+        connection.close()
+    failed = sum(caller.failed for caller in callers)
+    _count([call for caller in callers for call in caller.calls], failed, meter)
+
+
 # Streams
 
 
@@ -180,9 +242,9 @@ async def _stream(plan: Stream, meter: _Meter) -> None:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{plan.port}", options=_OPTIONS) as channel:
         await channel.channel_ready()
         method: Any = channel.stream_stream(plan.path)
-        room = asyncio.Semaphore(plan.window)
+        room = asyncio.Semaphore(len(plan.messages) if plan.one_answer else plan.window)
         meter.start()
-        call = method()
+        call = method(metadata=_metadata(plan.token))
         sending = asyncio.create_task(_send(call, plan.messages, room))
         answered = 0
         async for _ in call:
@@ -191,7 +253,11 @@ async def _stream(plan: Stream, meter: _Meter) -> None:
         await sending
         meter.stop()
     meter.report.count = plan.count
-    meter.report.failed = len(plan.messages) - answered
+    meter.report.failed = (1 if plan.one_answer else len(plan.messages)) - answered
+
+
+def _metadata(token: str) -> tuple[tuple[str, str], ...]:
+    return (("authorization", f"Bearer {token}"),) if token else ()
 
 
 async def _send(call: Any, messages: Sequence[bytes], room: asyncio.Semaphore) -> None:
@@ -249,24 +315,51 @@ class _Talk:
             self.failed += len(answer) != size
 
 
+class _Pages:
+    """Takes one answer after the other, whole."""
+
+    def __init__(self) -> None:
+        self.done = asyncio.Event()
+        self.ended_at = 0.0
+        self._chunks: list[bytes] = []
+
+    def data(self, chunk: bytes, now: float) -> None:
+        self._chunks.append(chunk)
+
+    def end(self, now: float) -> None:
+        self.ended_at = now
+        self.done.set()
+
+    def take(self) -> bytes:
+        """The message, without the frame that gRPC puts around it; empty if there was none."""
+        chunks, self._chunks = self._chunks, []
+        self.done.clear()
+        return b"".join(chunks)[_FRAME:]
+
+
 async def _fetch(plan: Fetch, meter: _Meter) -> None:
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{plan.port}", options=_OPTIONS) as channel:
-        await channel.channel_ready()
-        call: Any = channel.unary_unary(plan.path)
-        meter.start()
-        request, received, seconds = plan.request, 0, 0.0
-        while True:
-            begun = time.perf_counter()
-            answer = await call(request)
-            seconds += time.perf_counter() - begun
-            received += len(answer)
-            # Looking for it by hand takes longer than an ordinary client's parsing: not counted.
-            token = field_of(answer, plan.next_field)
-            if not token:
-                break
-            request = with_field(plan.request, plan.token_field, token)
-        meter.stop()
+    connection = await Connection.open(plan.port, plan.path)
+    pages, request, received, seconds = _Pages(), plan.request, 0, 0.0
+    meter.start()
+    while True:
+        begun = time.perf_counter()
+        connection.start(request, pages)
+        await pages.done.wait()
+        seconds += pages.ended_at - begun
+        answer = pages.take()
+        if not answer:
+            meter.report.failed = 1
+            break
+        received += len(answer)
+        # Looking for it by hand takes longer than an ordinary client's parsing: not counted.
+        token = field_of(answer, plan.next_field)
+        if not token:
+            break
+        request = with_field(plan.request, plan.token_field, token)
+    meter.stop()
+    connection.close()
     meter.report.count, meter.report.seconds = received, seconds
+    meter.report.latencies = [seconds]
 
 
 # Watching
@@ -293,13 +386,15 @@ class _Reader:
         self.done.set()
 
 
-async def _connections(port: int, path: str, count: int) -> list[Connection]:
-    return [await Connection.open(port, path) for _ in range(count)]
+async def _connections(plan: Backlog | Live, path: str) -> list[Connection]:
+    opening = [Connection.open(plan.port, path, plan.token) for _ in range(plan.connections)]
+    return [await connection for connection in opening]
 
 
 async def _backlog(plan: Backlog, meter: _Meter) -> None:
-    connections = await _connections(plan.port, plan.path, plan.connections)
-    readers = [_Reader(mark(plan.last).encode()) for _ in range(plan.watchers)]
+    connections = await _connections(plan, plan.path)
+    # The eight digits, whatever sign is before them.
+    readers = [_Reader(mark(plan.last)[1:].encode()) for _ in range(plan.watchers)]
     meter.start()
     for reader, connection in zip(readers, itertools.cycle(connections), strict=False):
         connection.start(plan.request, reader, plan.half_close)
@@ -345,14 +440,14 @@ class _Write:
 
 
 async def _live(plan: Live, meter: _Meter) -> None:
-    connections = await _connections(plan.port, plan.watch_path, plan.connections)
+    connections = await _connections(plan, plan.watch_path)
     followers = [_Follower() for _ in range(plan.watchers)]
     for follower, connection in zip(followers, itertools.cycle(connections), strict=False):
         connection.start(plan.watch_request, follower, plan.half_close)
     await asyncio.sleep(_SETTLING)
-    writer = await Connection.open(plan.port, plan.write_path)
+    writer = await Connection.open(plan.port, plan.write_path, plan.token)
     meter.start()
-    writes = await _write(plan, writer)
+    writes = await _write(plan, lambda number, write: writer.start(plan.writes[number], write))
     await _quiet(followers, len(writes))
     meter.stop()
     for connection in (*connections, writer):
@@ -360,14 +455,32 @@ async def _live(plan: Live, meter: _Meter) -> None:
     _tell_live(followers, writes, meter.report)
 
 
-async def _write(plan: Live, writer: Connection) -> list[_Write]:
+async def _notified(plan: Notified, meter: _Meter) -> None:
+    followers = [_Follower() for _ in range(plan.watchers)]
+    listening = []
+    for follower in followers:
+        connection = await pgwire.Connection.open(plan.port, plan.user, "SELECT 1")
+        await connection.listen(plan.channel, follower.data)
+        listening.append(connection)
+    writer = await pgwire.Connection.open(plan.port, plan.user, plan.statement)
+    await asyncio.sleep(_SETTLING)
+    meter.start()
+    writes = await _write(plan, lambda number, write: writer.start(plan.writes[number], write))
+    await _quiet(followers, len(writes))
+    meter.stop()
+    for connection in (*listening, writer):
+        connection.close()
+    _tell_live(followers, writes, meter.report)
+
+
+async def _write(plan: Live | Notified, send: Callable[[int, _Write], None]) -> list[_Write]:
     """Makes the writes, at their times."""
     writes: list[_Write] = []
     begun = time.perf_counter()
-    for number, request in enumerate(plan.writes):
+    for number in range(len(plan.writes)):
         await asyncio.sleep(begun + number / plan.per_second - time.perf_counter())
         writes.append(_Write())
-        writer.start(request, writes[-1])
+        send(number, writes[-1])
     return writes
 
 
@@ -407,6 +520,13 @@ async def _carry_out(plan: Plan, meter: _Meter) -> None:
             await _backlog(plan, meter)
         case Live():
             await _live(plan, meter)
+        case Statements():
+            await _statements(plan, meter)
+        case Notified():
+            await _notified(plan, meter)
+        case Embedded():
+            # It is called, not served: nothing else runs in this loop.
+            meter.report = embedded.carry_out(plan)
 
 
 def main() -> None:
