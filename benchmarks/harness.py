@@ -52,16 +52,27 @@ class Options:
 
 def options(description: str | None) -> Options:
     """The options of the command line, which are the same for all scripts."""
+    return options_with(description, lambda parser: None)[0]
+
+
+def options_with(
+    description: str | None,
+    more: Callable[[argparse.ArgumentParser], None],
+    seconds: float = 3.0,
+) -> tuple[Options, argparse.Namespace]:
+    """The options of all scripts, and those that one has beside them."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--full", action="store_true", help="measure at full size")
     parser.add_argument("--rounds", type=int, default=3, help="how often to repeat (default 3)")
     parser.add_argument(
-        "--seconds", type=float, default=3.0, help="how long one measurement takes (default 3)"
-    )
+        "--seconds", type=float, default=seconds,
+        help="how long one measurement takes (default %(default)s)",
+    )  # fmt: skip
+    more(parser)
     given = parser.parse_args()
     # Ended from outside, a script still ends what it started.
     signal.signal(signal.SIGTERM, _leave)
-    return Options(given.full, max(1, given.rounds), max(0.5, given.seconds))
+    return Options(given.full, max(1, given.rounds), max(0.5, given.seconds)), given
 
 
 def _leave(_number: int, _frame: object) -> NoReturn:

@@ -183,7 +183,7 @@ Plan = Calls | Gets | Stream | Paced | Fetch | Backlog | Live | Statements | Not
 class Report:
     """What was measured; times are in seconds, `own_cpu` is the load generator's.
 
-    `memory_mib` and `rows` are told of an embedded database only: what its process holds, and how
+    It is late if calls were not answered that were made in time. `memory_mib` and `rows` are told of an embedded database only: what its process holds, and how
     many rows all answers had.
     """
 
@@ -192,6 +192,7 @@ class Report:
     latencies: list[float] = field(default_factory=list)
     answers: list[float] = field(default_factory=list)
     failed: int = 0
+    is_late: bool = False
     own_cpu: float = 0.0
     server_cpu: float = 0.0
     memory_mib: float = 0.0

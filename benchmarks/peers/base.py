@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import BUILD, Program
+from benchmarks.harness import BUILD, Program, all_cpus
 from benchmarks.plans import Plan, Report
 from hyper_registry.model.relationship import Direction
 
@@ -152,6 +152,9 @@ class Side(ABC):
     def start(self) -> None:
         """Starts it with what its directory has, and waits until it serves. Raises Missing."""
 
+    keeps = True
+    """Whether it has after a start what it had before."""
+
     def stop(self) -> None:
         """Ends it; it may be started again."""
         for program in self.programs:
@@ -195,13 +198,16 @@ class Side(ABC):
         """Pages of entities with a label, one client."""
         raise Cannot("it has no labels")
 
-    def walk(self, roots: Sequence[str], direction: Direction) -> Plan:
-        """All that each needs, or that needs it, over any number of steps; one after the other."""
+    def walk(self, roots: Sequence[str], direction: Direction, seconds: float) -> Plan:
+        """All that each needs, or that needs it, over any number of steps; one after the other.
+
+        What is not begun after so many seconds is left out.
+        """
         raise Cannot("it does not walk graphs")
 
-    def hub(self, root: str) -> Plan:
+    def hub(self, root: str, seconds: float) -> Plan:
         """All that needs what is needed most."""
-        return self.walk([root], Direction.IN)
+        return self.walk([root], Direction.IN, seconds)
 
     def stir(self) -> None:  # noqa: B027 -- who keeps no answers has nothing to do here
         """Writes something, so that no answer is of a revision that was asked about before."""
@@ -274,6 +280,7 @@ def _run(name: str, command: Sequence[str], folder: Path, environment: Mapping[s
             capture_output=True,
             text=True,
             check=False,
+            preexec_fn=lambda: os.sched_setaffinity(0, all_cpus()),
         )
     except subprocess.TimeoutExpired:
         raise Missing(f"{name} was not built in {_BUILD_SECONDS:.0f} s") from None

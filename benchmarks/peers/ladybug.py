@@ -105,11 +105,11 @@ class Ladybug(Side):
         )
         return self._reading(statement, "section", sections, seconds)
 
-    def walk(self, roots: Sequence[str], direction: Direction) -> Embedded:
+    def walk(self, roots: Sequence[str], direction: Direction, seconds: float) -> Embedded:
         """A pattern of any length."""
         statement = f"MATCH {_WALKS[direction]} RETURN DISTINCT found.record"
         rows: list[dict[str, str | int | bytes]] = [{"id": root} for root in roots]
-        return Embedded(str(self._database), (), statement, rows, 1, 600, warm=len(roots) > 1)
+        return Embedded(str(self._database), (), statement, rows, 1, seconds, warm=True)
 
     def _reading(
         self, statement: str, name: str, values: Sequence[str], seconds: float, threads: int = 1

@@ -63,7 +63,6 @@ _WALKS = {
 }
 _WATCHED, _CHANNEL = "watched", "changes"
 _VALUE = "v" * 200
-_FILL_SECONDS = 600.0
 
 
 class Cluster:
@@ -253,13 +252,11 @@ class Postgres(Side):
         rows = [(section.encode(),) for section in sections]
         return Statements(self._port, USER, statement, rows, 1, seconds)
 
-    def walk(self, roots: Sequence[str], direction: Direction) -> Statements:
+    def walk(self, roots: Sequence[str], direction: Direction, seconds: float) -> Statements:
         """A recursive expression."""
         rows = [(root.encode(),) for root in roots]
         statement = records(direction, _ROOT)
-        return Statements(
-            self._port, USER, statement, rows, 1, _FILL_SECONDS, repeat=False, warm_up=0.0
-        )
+        return Statements(self._port, USER, statement, rows, 1, seconds, repeat=False, warm_up=0.0)
 
     def live(self, watchers: int, per_second: int, seconds: float) -> Notified:
         """Updates that notify a channel."""

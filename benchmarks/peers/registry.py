@@ -56,6 +56,7 @@ class Registry(Side):
         self._running = ExitStack()
         self._served: Served | None = None
         self._piled_from = 0
+        self._is_watched = False
         self._stirred = itertools.count()
 
     @property
@@ -136,13 +137,13 @@ class Registry(Side):
             seconds,
         )
 
-    def walk(self, roots: Sequence[str], direction: Direction) -> Calls:
+    def walk(self, roots: Sequence[str], direction: Direction, seconds: float) -> Calls:
         """GetDependencies or AnalyzeImpact; each answer in one message."""
         path = _walk(roots[0], direction)[0]
         requests = [_walk(root, direction)[1].SerializeToString() for root in roots]
-        return Calls(self._server.port, path, requests, 1, _FILL_SECONDS, repeat=False, warm_up=0.0)
+        return Calls(self._server.port, path, requests, 1, seconds, repeat=False, warm_up=0.0)
 
-    def hub(self, root: str) -> Fetch:
+    def hub(self, root: str, seconds: float) -> Fetch:
         """AnalyzeImpact, page by page."""
         path, request = _walk(root, Direction.IN)
         return Fetch(self._server.port, path, request.SerializeToString(), _TOKEN, _TOKEN)
@@ -190,13 +191,14 @@ class Registry(Side):
 
     def _watched(self) -> int:
         """Writes what is watched, unmarked; answers the revision of that."""
-        number = next(self._stirred)
-        entity = entity_pb2.Entity(id=_WATCHED, type="service", name=_WATCHED, version=f"{number}")
+        version = str(next(self._stirred))
+        entity = entity_pb2.Entity(id=_WATCHED, type="service", name=_WATCHED, version=version)
         request: entity_service_pb2.CreateEntityRequest | entity_service_pb2.UpdateEntityRequest
-        if self._piled_from or number:
+        if self._is_watched:
             request, path = entity_service_pb2.UpdateEntityRequest(entity=entity), _UPDATE
         else:
             request, path = entity_service_pb2.CreateEntityRequest(entity=entity), _CREATE
+            self._is_watched = True
         made = harness.call(self._server, path, request.SerializeToString())
         return entity_pb2.Entity.FromString(made).revision
 

@@ -40,7 +40,7 @@ definition entity {
   permission needs = depends_on + depends_on->needs
 }
 definition watched {
-  relation by: entity
+  relation mark: entity
 }
 """
 
@@ -144,6 +144,8 @@ class SpiceDB(Side):
         "walk's answer has ids only; all reads are fully consistent, as ours are"
     )
 
+    keeps = False
+
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
         self.port = free_port()
@@ -216,13 +218,11 @@ class SpiceDB(Side):
         requests = [read(id_prefix(prefix), PAGE) for prefix in prefixes]
         return Calls(self.port, _READ, requests, 1, seconds, token=_TOKEN)
 
-    def walk(self, roots: Sequence[str], direction: Direction) -> Calls:
+    def walk(self, roots: Sequence[str], direction: Direction, seconds: float) -> Calls:
         """LookupSubjects or LookupResources."""
         path = _walk(roots[0], direction)[0]
         requests = [_walk(root, direction)[1] for root in roots]
-        return Calls(
-            self.port, path, requests, 1, _FILL_SECONDS, repeat=False, warm_up=0.0, token=_TOKEN
-        )
+        return Calls(self.port, path, requests, 1, seconds, repeat=False, warm_up=0.0, token=_TOKEN)
 
     def stir(self) -> None:
         """Touches a relationship that nothing is asked about."""
@@ -238,7 +238,7 @@ class SpiceDB(Side):
 
     def pile(self, events: int) -> Calls:
         """Relationships of that kind, one by one."""
-        written = self._call(_WRITE, touch([_relationship("watched", "first", "by", "first")]))
+        written = self._call(_WRITE, touch([_relationship("watched", "first", "mark", "first")]))
         self._piled_from = field_of(field_of(written, 1), 1)
         writes = self._marked(events)
         return Calls(
@@ -261,7 +261,7 @@ class SpiceDB(Side):
         # To touch what there is already may be no change.
         turn = f"turn-{next(self._stirred)}"
         return [
-            touch([_relationship("watched", mark(number, "|"), "by", turn)])
+            touch([_relationship("watched", mark(number, "|"), "mark", turn)])
             for number in range(count)
         ]
 
@@ -281,6 +281,8 @@ class DurableSpiceDB(SpiceDB):
     note = (
         "durable (`fsync` and `synchronous_commit` on), both on the same processor; else as SpiceDB"
     )
+
+    keeps = True
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
@@ -329,7 +331,7 @@ class DurableSpiceDB(SpiceDB):
 
 
 _METADATA = (("authorization", f"Bearer {_TOKEN}"),)
-_PATIENCE = 60.0
+_PATIENCE = 10.0
 
 
 def _walk(root: str, direction: Direction) -> tuple[str, bytes]:
