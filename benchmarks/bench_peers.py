@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import content, harness, results
 from benchmarks.comparison import LATENCY, RATE, Kind, Line, Table, compare, markdown, reason
 from benchmarks.harness import Options
-from benchmarks.peers.base import Cannot, Dataset, Missing, Side
+from benchmarks.peers.base import Cannot, Dataset, Side
 from benchmarks.peers.etcd import Etcd
 from benchmarks.peers.ladybug import Ladybug
 from benchmarks.peers.postgres import Postgres
@@ -189,13 +189,13 @@ class _Walks:
 
     def agreement(self, sides: Sequence[Side]) -> str:
         """Whether walks reach as many on all that did not fail."""
-        cases = [(root, way) for way in Direction for root in self._data.roots(3, 1)]
+        cases = [(root, way) for way in (_NEEDS, _NEEDED) for root in self._data.roots(3, 1)]
         wanted = [sides[0].reached(*case) for case in cases]
         same, different = list[str](), list[str]()
         for side in sides[1:]:
-            if side.title in self._stopped:
+            if side.absent or side.title in self._stopped:
                 continue
-            with contextlib.suppress(Cannot, Missing):
+            with contextlib.suppress(Cannot):
                 found = [side.reached(*case) for case in cases]
                 (same if found == wanted else different).append(side.title)
         text = f"{', '.join(same) or 'Nobody'} reached as many as the registry did"
@@ -253,13 +253,14 @@ def _watch(run: _Run, sides: Sequence[Side], data: Dataset) -> Table:
         )  # fmt: skip
     piled: dict[str, str] = {}
     for side in sides:
-        with contextlib.suppress(Cannot):
-            piled[side.title] = _pile(side, events)
+        if not side.absent:
+            with contextlib.suppress(Cannot):
+                piled[side.title] = _pile(side, events)
 
     def backlog(side: Side, _number: int, watchers: int) -> Report:
         plan = side.backlog(watchers, events)
-        if piled.get(side.title):
-            raise RuntimeError(piled[side.title])
+        if piled[side.title]:
+            raise Cannot(piled[side.title])
         return _load(side, plan)
 
     for watchers, _ in _WATCHERS:
@@ -276,7 +277,7 @@ def _pile(side: Side, events: int) -> str:
     try:
         report = _load(side, plan)
     except RuntimeError as error:
-        return str(error)
+        return reason(error)
     return "" if report.count == events else f"{report.count} of {events} changes were made"
 
 
@@ -316,25 +317,6 @@ def _side(kind: type[Side], folder: Path) -> Side:
     return kind(folder)
 
 
-class _Absent(Side):
-    """A peer that could not be started or filled: it can do nothing, and says why."""
-
-    keeps = False
-
-    def __init__(self, side: Side, why: str) -> None:
-        super().__init__(side.directory)
-        self.title, self.note, self._why = side.title, side.note, why
-
-    @property
-    def programs(self) -> Sequence[harness.Program]:
-        """None."""
-        raise Missing(self._why)
-
-    def start(self) -> None:
-        """Raises Missing."""
-        raise Missing(self._why)
-
-
 def _filled(run: _Run, directory: Path, data: Dataset, running: ExitStack) -> list[Side]:
     """Those that hold the data now, and those that do not, with the reason."""
     sides = list[Side]()
@@ -349,7 +331,7 @@ def _filled(run: _Run, directory: Path, data: Dataset, running: ExitStack) -> li
         except Exception as error:
             if isinstance(side, Registry):
                 raise
-            side = _Absent(side, reason(error))
+            side.absent = reason(error)
         sides.append(side)
         taken = time.perf_counter() - begun
         print(f"  {side.title} has {data.name}: {taken:.0f} s", file=sys.stderr, flush=True)

@@ -115,6 +115,8 @@ def _measured(
     side: Side, number: int, measure: Callable[[Side, int], Report], reports: list[Report]
 ) -> str:
     """Adds a report; answers why there is none."""
+    if side.absent:
+        return side.absent
     try:
         reports.append(measure(side, number))
     # A peer that fails, in whatever way, is a line of the table and not the end of the others.

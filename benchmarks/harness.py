@@ -21,16 +21,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import grpc
 
+from benchmarks import results
+from benchmarks.paths import BUILD, ROOT
 from benchmarks.plans import Embedded, Plan, Report
-
-ROOT = Path(__file__).resolve().parent.parent
-BUILD = ROOT / "build"
 
 _READY_SECONDS = 300.0
 _STOP_SECONDS = 20.0
@@ -340,14 +339,21 @@ def not_measured(budget: str, what: str, wanted: str, why: str) -> Row:
     return Row(budget, what, wanted, "not measured", None, why)
 
 
-def table(title: str, rows: Sequence[Row]) -> None:
-    """Prints rows as Markdown."""
-    print(f"\n### {title}\n")
-    print("| budget | what | wanted | measured | held | detail |")
-    print("|---|---|---|---|---|---|")
+def as_markdown(rows: Sequence[Row]) -> str:
+    """Rows as a table."""
+    lines = ["| budget | what | wanted | measured | held | detail |", "|---|---|---|---|---|---|"]
     for row in rows:
         held = {True: "yes", False: "**no**", None: "-"}[row.held]
         cells = (row.budget, row.what, row.wanted, row.measured, held, row.detail)
-        print(f"| {' | '.join(cells)} |")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def table(title: str, rows: Sequence[Row]) -> None:
+    """Prints rows as Markdown, and keeps them for the report."""
+    results.save(
+        f"budgets-{results.slug(title)}", {"title": title, "rows": [asdict(row) for row in rows]}
+    )
+    print(f"\n### {title}\n\n{as_markdown(rows)}")
     print(f"\nLoad average at the end: {load_average():.1f} on {len(_CPUS)} processors.")
     sys.stdout.flush()

@@ -183,8 +183,8 @@ Plan = Calls | Gets | Stream | Paced | Fetch | Backlog | Live | Statements | Not
 class Report:
     """What was measured; times are in seconds, `own_cpu` is the load generator's.
 
-    It is late if calls were not answered that were made in time. `memory_mib` and `rows` are told of an embedded database only: what its process holds, and how
-    many rows all answers had.
+    It is late if calls were not answered that were made in time. `memory_mib` and `rows` are told
+    of an embedded database only: what its process holds, and how many rows all answers had.
     """
 
     count: int = 0

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import BUILD
+from benchmarks.paths import BUILD
 
 _FOLDER = BUILD / "bench" / "results"
 

@@ -18,7 +18,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import BUILD, Program, all_cpus
+from benchmarks.harness import Program, all_cpus
+from benchmarks.paths import BUILD
 from benchmarks.plans import Plan, Report
 from hyper_registry.model.relationship import Direction
 
@@ -151,6 +152,9 @@ class Side(ABC):
     @abstractmethod
     def start(self) -> None:
         """Starts it with what its directory has, and waits until it serves. Raises Missing."""
+
+    absent = ""
+    """Why it is not there, if it is not."""
 
     keeps = True
     """Whether it has after a start what it had before."""

@@ -18,7 +18,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import BUILD, Program, server_cpus
+from benchmarks.harness import Program, server_cpus
+from benchmarks.paths import BUILD
 from benchmarks.peers.base import PAGE, Dataset, Filled, Missing, Side, enough, free_port, id_prefix
 from benchmarks.plans import Notified, Statements, mark
 from hyper_registry.model.relationship import Direction

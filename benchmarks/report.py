@@ -1,0 +1,99 @@
+"""Writes what was measured into docs/benchmarks.md, and the plots beside it.
+
+What is between two marks of a name there is written by this program; a part that was not measured
+is left as it is.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks import comparison, harness, plots, results
+from benchmarks.harness import Row
+from benchmarks.paths import BUILD, ROOT
+
+PAGE = ROOT / "docs" / "benchmarks.md"
+PLOT = ROOT / "docs" / "images" / "growth.svg"
+_PREVIEW = BUILD / "bench" / "growth.png"
+
+
+def replaced(page: str, name: str, text: str) -> str:
+    """A page with a text between its marks of a name. Raises ValueError if it has none."""
+    begin, end = f"<!-- {name}: written by make bench-report -->", f"<!-- /{name} -->"
+    pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+    if len(pattern.findall(page)) != 1:
+        raise ValueError(f"the page has no part {name}, or more than one")
+    return pattern.sub(lambda _: f"{begin}\n\n{text.strip()}\n\n{end}", page)
+
+
+def peers(kept: Mapping[str, Any]) -> str:
+    """The comparison, with what is to be known about each side."""
+    tables = [comparison.from_json(table) for table in kept["tables"]]
+    size = "full size" if kept["is_full"] else "quick size"
+    head = (
+        f"{_when(kept)}; {size}, the median of {kept['rounds']} rounds by turns; "
+        f"{kept['minutes']:.0f} minutes; load average at the end {kept['load']:.1f}."
+    )
+    notes = [f"- {title}: {note}" for title, note in kept["notes"].items()]
+    return "\n\n".join([head, comparison.markdown(tables, kept["titles"]), "\n".join(notes)])
+
+
+def budgets(kept: Sequence[Mapping[str, Any]]) -> str:
+    """A table for each group of budgets, and how many of them hold."""
+    rows = [[Row(**row) for row in group["rows"]] for group in kept]
+    every = [row.held for group in rows for row in group if row.held is not None]
+    parts = [f"{every.count(True)} of {len(every)} rows hold."]
+    for group, table in zip(kept, rows, strict=True):
+        parts.append(f"### {group['title']}\n\n{_when(group)}.\n\n{harness.as_markdown(table)}")
+    return "\n\n".join(parts)
+
+
+def growth(kept: Mapping[str, Any]) -> str:
+    """What each thing costs at each size."""
+    sizes: list[int] = kept["sizes"]
+    lines = [
+        f"| what | | {' | '.join(f'{size:,}' for size in sizes)} |",
+        f"|---|---|{'---:|' * len(sizes)}",
+    ]
+    for curve in kept["curves"]:
+        costs = " | ".join(comparison.number(cost) for cost in curve["costs"])
+        lines.append(f"| {curve['what']} | {curve['unit']} | {costs} |")
+    plot = "![Cost of each kind of call by the number of entities](images/growth.svg)"
+    return f"{_when(kept)}.\n\n{plot}\n\n" + "\n".join(lines)
+
+
+def _when(kept: Mapping[str, Any]) -> str:
+    return f"Measured on {kept['measured_at']}: {kept['machine']}"
+
+
+def _parts() -> Iterator[tuple[str, str]]:
+    compared, grown = results.saved("peers"), results.saved("growth")
+    groups = [kept for name in results.names("budgets-") if (kept := results.saved(name))]
+    if compared is not None:
+        yield "peers", peers(compared)
+    if groups:
+        yield "budgets", budgets(groups)
+    if grown is not None:
+        yield "growth", growth(grown)
+        for path in (PLOT, _PREVIEW):
+            plots.draw(grown["sizes"], grown["curves"], path)
+            print(f"written: {path.relative_to(ROOT)}")
+
+
+def main() -> None:
+    """Writes what there is."""
+    page = PAGE.read_text(encoding="utf-8")
+    for name, text in _parts():
+        page = replaced(page, name, text)
+        print(f"written: {PAGE.relative_to(ROOT)}, {name}")
+    PAGE.write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
