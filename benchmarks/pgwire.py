@@ -13,13 +13,15 @@ from typing import Protocol, cast
 
 _READY = b"Z\0\0\0\x05I"
 _VERSION = 196_608
+_HEAD = 6
+"""How much of an answer tells whether it is an error."""
 
 
 class Waiting(Protocol):
     """Who is told of what comes back for one statement."""
 
     def data(self, chunk: bytes, now: float) -> None:
-        """Takes a part of the answer, as it came."""
+        """Takes the beginning of the answer, when all of it is there; of an error, nothing."""
 
     def end(self, now: float) -> None:
         """Notes that the answer is over."""
@@ -36,6 +38,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.WriteTransport
         self._waiting: list[Waiting] = []
         self._listener: Callable[[bytes, float], None] | None = None
+        self._head = b""
         self._tail = b""
 
     @classmethod
@@ -86,18 +89,21 @@ class Connection(asyncio.Protocol):
         if self._listener is not None:
             self._listener(data, now)
             return
-        # The mark of an end may come in two parts; inside of rows it is not to be expected.
-        joined = self._tail + data
-        ended = joined.count(_READY)
-        self._tail = b"" if joined.endswith(_READY) else joined[1 - len(_READY) :]
-        has_failed = is_error(data)
-        for _ in range(min(ended, len(self._waiting))):
+        *ended, rest = (self._tail + data).split(_READY)
+        for part in ended:
+            self._end(part, now)
+        # The mark of an end may come in two parts.
+        begun, self._tail = rest[: 1 - len(_READY)], rest[1 - len(_READY) :]
+        self._head += begun[: _HEAD - len(self._head)]
+
+    def _end(self, last: bytes, now: float) -> None:
+        """Tells of the end of the answer that is under way."""
+        head, self._head = (self._head + last)[:_HEAD], b""
+        if self._waiting:
             one = self._waiting.pop(0)
-            if not has_failed:
-                one.data(data, now)
+            if not is_error(head):
+                one.data(head, now)
             one.end(now)
-        if self._waiting and not has_failed and not joined.endswith(_READY):
-            self._waiting[0].data(data, now)
 
     async def _settled(self, message: bytes) -> None:
         """Sends something, and waits until the server is ready."""
