@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -40,6 +40,9 @@ _PEERS: dict[str, type[Side]] = {
 _READERS, _WRITERS = 32, 64
 _WATCHERS = ((1, 100), (100, 100), (1000, 10))
 """How many, and how many changes a second."""
+_BEHIND = ((1, 5_000, 50_000), (100, 3_000, 20_000), (1000, 1_000, 10_000))
+"""How many, and how many changes each catches up with, quick and full."""
+_BACKLOG_PATIENCE = 30.0
 _NEEDS, _NEEDED = Direction.OUT, Direction.IN
 _HUB = Kind("ms, all received", False, lambda report: (1000 * report.seconds,))
 _SECONDS = Kind("s", False, lambda report: (report.seconds,))
@@ -240,43 +243,40 @@ def _graph(run: _Run, sides: Sequence[Side], data: Dataset) -> Table:
 
 
 def _watch(run: _Run, sides: Sequence[Side], data: Dataset) -> Table:
-    events, lines = run.options.pick(3_000, 20_000), list[Line]()
+    lines = list[Line]()
     seconds = max(2.0, run.options.seconds)
 
     def live(side: Side, _number: int, watchers: int, rate: int) -> Report:
         return _load(side, side.live(watchers, rate, seconds))
+
+    def backlog(
+        side: Side, _number: int, watchers: int, events: int, piled: dict[str, str]
+    ) -> Report:
+        if piled[side.title]:
+            raise Cannot(piled[side.title])
+        return _load(side, replace(side.backlog(watchers, events), patience=_BACKLOG_PATIENCE))
 
     for watchers, rate in _WATCHERS:
         lines += _line(
             run, sides, f"sent to received, {watchers:,} watching, {rate} a second", [LATENCY],
             partial(live, watchers=watchers, rate=rate),
         )  # fmt: skip
-    piled: dict[str, str] = {}
-    for side in sides:
-        if not side.absent:
-            with contextlib.suppress(Cannot):
-                piled[side.title] = _pile(side, events)
+    for watchers, quick, full in _BEHIND:
+        events = run.options.pick(quick, full)
+        piled = {side.title: _pile(side, events) for side in sides if not side.absent}
 
-    def backlog(side: Side, _number: int, watchers: int) -> Report:
-        plan = side.backlog(watchers, events)
-        if piled[side.title]:
-            raise Cannot(piled[side.title])
-        return _load(side, plan)
-
-    for watchers, _ in _WATCHERS:
         lines += _line(
             run, sides, f"{events:,} changes behind, {watchers:,} watching", [RATE],
-            partial(backlog, watchers=watchers),
+            partial(backlog, watchers=watchers, events=events, piled=piled),
         )  # fmt: skip
     return Table(_title("Watching", data), lines)
 
 
 def _pile(side: Side, events: int) -> str:
     """Makes a backlog; answers why there is none."""
-    plan = side.pile(events)
     try:
-        report = _load(side, plan)
-    except RuntimeError as error:
+        report = _load(side, side.pile(events))
+    except (Cannot, RuntimeError) as error:
         return reason(error)
     return "" if report.count == events else f"{report.count} of {events} changes were made"
 
@@ -384,7 +384,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def main() -> None:
     """Measures, prints the tables and keeps them."""
-    options, given = harness.options_with(__doc__, _arguments, seconds=1.5)
+    options, given = harness.options_with(__doc__, _arguments, seconds=1.0)
     run = _Run(
         options,
         frozenset(given.parts.split(",")),

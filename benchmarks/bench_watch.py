@@ -93,8 +93,8 @@ def _backlog(side: _Side, events: int, kept: int, watchers: int) -> Report:
         side.half_close,
     )
     report = harness.load(plan, side.server.program)
-    if report.failed:
-        raise RuntimeError(f"{side.name}: {report.failed} watches ended")
+    if report.failed or report.is_late:
+        raise RuntimeError(f"{side.name}: {report.failed} watches ended, or took too long")
     return report
 
 

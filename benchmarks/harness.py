@@ -57,7 +57,7 @@ def options(description: str | None) -> Options:
 def options_with(
     description: str | None,
     more: Callable[[argparse.ArgumentParser], None],
-    seconds: float = 3.0,
+    seconds: float = 2.0,
 ) -> tuple[Options, argparse.Namespace]:
     """The options of all scripts, and those that one has beside them."""
     parser = argparse.ArgumentParser(description=description)

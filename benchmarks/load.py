@@ -39,7 +39,6 @@ from benchmarks.plans import (
 from benchmarks.wire import Connection
 
 _LARGEST = 16_000
-_PATIENCE = 120.0
 _OVERTIME = 10.0
 """How long calls may take that were made in time; others are late, and not waited for."""
 _SETTLING = 1.0
@@ -402,9 +401,12 @@ async def _backlog(plan: Backlog, meter: _Meter) -> None:
     meter.start()
     for reader, connection in zip(readers, itertools.cycle(connections), strict=False):
         connection.start(plan.request, reader, plan.half_close)
-    async with asyncio.timeout(_PATIENCE):
-        for reader in readers:
-            await reader.done.wait()
+    try:
+        async with asyncio.timeout(plan.patience):
+            for reader in readers:
+                await reader.done.wait()
+    except TimeoutError:
+        meter.report.is_late = True
     meter.stop()
     for connection in connections:
         connection.close()

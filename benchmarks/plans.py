@@ -92,7 +92,10 @@ class Fetch:
 
 @dataclass(frozen=True)
 class Backlog:
-    """Watches that begin in the past, timed until each has had what has the number `last`."""
+    """Watches that begin in the past, timed until each has had what has the number `last`.
+
+    After `patience` seconds it is late.
+    """
 
     port: int
     path: str
@@ -103,6 +106,7 @@ class Backlog:
     last: int
     half_close: bool = True
     token: str = ""
+    patience: float = 120.0
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks.harness import Program, all_cpus
 from benchmarks.paths import BUILD
-from benchmarks.plans import Plan, Report
+from benchmarks.plans import Backlog, Plan, Report
 from hyper_registry.model.relationship import Direction
 
 _BUILD_SECONDS = 2400.0
@@ -224,7 +224,7 @@ class Side(ABC):
         """Writes that make a backlog for `backlog`."""
         raise Cannot("it has no changes to catch up with")
 
-    def backlog(self, watchers: int, events: int) -> Plan:
+    def backlog(self, watchers: int, events: int) -> Backlog:
         """Watchers that catch up with what `pile` has written."""
         raise Cannot("it has no changes to catch up with")
 

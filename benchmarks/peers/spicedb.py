@@ -165,6 +165,9 @@ class SpiceDB(Side):
         command = [str(program), "serve", "--grpc-preshared-key", _TOKEN]
         command += ["--grpc-addr", f"127.0.0.1:{self.port}", "--grpc-max-conn-age", "24h"]
         command += ["--metrics-enabled=false", "--telemetry-endpoint=", "--skip-release-check"]
+        # Else it ends watches that catch up with more than a thousand changes.
+        command += ["--datastore-watch-buffer-length", "65535"]
+        command += ["--datastore-watch-buffer-write-timeout", "60s"]
         command += ["--log-format", "json", "--log-level", "info", *self._store()]
         threads = {"GOMAXPROCS": str(len(server_cpus()))}
         self.program = Program(command, self.directory / "spicedb.log", server_cpus(), threads)
