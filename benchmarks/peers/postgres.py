@@ -162,7 +162,7 @@ class Postgres(Side):
     note = (
         "durable (`fsync` and `synchronous_commit` on), no history; a prepared statement for each "
         "kind of work, a recursive expression for walks, whose answers have the same records as "
-        "ours; loaded by COPY, indexes after it; watchers are connections that `LISTEN`; its memory "
+        "ours; loaded by COPY, indexes after it; watchers are connections that `LISTEN`; memory "
         "is without the system's page cache, which it relies on"
     )
 
