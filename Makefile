@@ -30,6 +30,7 @@ DEV := $(VENV)/.dev
 DEPS := build/proto-deps/.stamp
 GRPCURL := build/bin/.grpcurl-$(GRPCURL_VERSION)
 HEALTH_PROBE := build/bin/.grpc_health_probe-$(HEALTH_PROBE_VERSION)
+NODE_MODULES := clients/typescript/node_modules/.package-lock.json
 
 .PHONY: help
 help: ## Lists the targets.
@@ -70,13 +71,26 @@ run: $(RUNTIME) ## Serves the registry: make run ARGS="--help".
 
 ##### Testing
 
+# Where nothing is compiled yet, that takes longer than a test may.
+.PHONY: kernels
+kernels: $(RUNTIME) ## Compiles what the server compiles when it starts for the first time.
+	$(BIN)/python -c 'from hyper_registry.app import warm_up; warm_up()'
+
 .PHONY: test
-test: $(DEV) ## The fast suite, minutes. REQUIRE_ALL=1: a missing tool fails instead of skipping.
+test: $(DEV) kernels ## The fast suite, minutes. REQUIRE_ALL=1: a missing tool fails instead of skipping.
 	$(BIN)/python -m pytest tests --ignore=tests/faults -n $(WORKERS) --dist=loadscope $(ARGS)
 
 .PHONY: faults
-faults: $(DEV) ## The long suite: crashes, failing disks, crowds. ROUNDS=10 SOAK_SECONDS=10: a shorter one.
+faults: $(DEV) kernels ## The long suite: crashes, failing disks, crowds. ROUNDS=10 SOAK_SECONDS=10: a shorter one.
 	$(BIN)/python -m pytest tests/faults --timeout=300 $(ARGS)
+
+SERVER ?= localhost:50051
+HTTP ?=
+
+.PHONY: conformance
+conformance: $(DEV) ## Does a running server keep its promises? SERVER=host:port HTTP=http://host:port.
+	$(BIN)/nexus-registry conformance $(addprefix --server=,$(SERVER)) \
+	  $(addprefix --http=,$(HTTP)) $(ARGS)
 
 GROWTH := benchmarks/bench_growth.py
 BENCH ?= $(filter-out $(GROWTH),$(sort $(wildcard benchmarks/bench_*.py)))
@@ -128,12 +142,22 @@ $(DEPS): $(DEV) tools/protos.py
 	$(BIN)/python tools/protos.py deps
 	@touch $@
 
+.PHONY: client-deps
+client-deps: ## Fetches what the TypeScript client is made with, where npm is; Go fetches by itself.
+	@if command -v npm > /dev/null; then \
+	  $(MAKE) --no-print-directory --silent $(NODE_MODULES); \
+	fi
+
+$(NODE_MODULES): clients/typescript/package.json clients/typescript/package-lock.json
+	cd clients/typescript && npm ci --ignore-scripts --no-audit --no-fund
+	@touch $@
+
 .PHONY: generate
-generate: $(DEPS) ## Writes the Python code that follows from the protos.
+generate: $(DEPS) client-deps ## Writes the clients' code that follows from the protos.
 	$(BIN)/python tools/protos.py generate
 
 .PHONY: drift
-drift: $(DEPS) ## Fails if the generated code is not what the protos generate.
+drift: $(DEPS) client-deps ## Fails if the generated code is not what the protos generate.
 	$(BIN)/python tools/protos.py check
 
 .PHONY: breaking
@@ -152,19 +176,28 @@ release-baseline: $(DEPS) ## Makes the protos as they are what `breaking` compar
 .PHONY: verify
 verify: drift lint types breaking ## Every check but the tests.
 
+# A client whose tools are not here is left out; `drift`, which is before, says so.
+GO_CLIENT := $(if $(shell command -v go 2> /dev/null),clients/go)
+
 .PHONY: lint
-lint: $(DEPS) ## Style and likely mistakes, Python and protos; changes nothing.
+lint: $(DEPS) ## Style and likely mistakes, in all languages and the protos; changes nothing.
+	$(if $(GO_CLIENT),test -z "$$(gofmt -l $(GO_CLIENT) | tee /dev/stderr)")
+	$(if $(GO_CLIENT),cd $(GO_CLIENT) && go vet ./...)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/buf lint
 	$(BIN)/buf format proto --diff --exit-code
 
 .PHONY: types
-types: $(DEV) ## Type checks, strict.
+types: $(DEV) client-deps ## Type checks, strict.
 	$(BIN)/mypy $(CHECKED)
+	@if [ -e $(NODE_MODULES) ]; then \
+	  echo "tsc in clients/typescript" && cd clients/typescript && node_modules/.bin/tsc --noEmit; \
+	fi
 
 .PHONY: format
-format: $(DEPS) ## Formats Python and protos, and mends what can be mended safely.
+format: $(DEPS) ## Formats Python, Go and protos, and mends what can be mended safely.
+	$(if $(GO_CLIENT),gofmt -w $(GO_CLIENT))
 	$(BIN)/ruff check --fix --exit-zero --quiet .
 	$(BIN)/ruff format .
 	$(BIN)/buf format proto --write
@@ -175,6 +208,6 @@ ci: ## What the CI runs, all of it.
 
 .PHONY: clean
 clean: ## Removes what make has made: .venv, build and the tools' caches.
-	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build clients/typescript/node_modules clients/typescript/dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find clients server -maxdepth 2 -name '*.egg-info' -type d -prune -exec rm -rf {} +

@@ -1,22 +1,27 @@
 """Makes what follows from the protos: `python tools/protos.py deps|generate|check`.
 
 `deps` lays out the googleapis definitions that the protos import, from the installed
-googleapis-common-protos package, where buf and protoc look for them. `generate` writes the Python
-messages, stubs and their types, and `comments.json`: what the protos say about each thing, which
-the messages do not keep. `check` fails, naming the files, if what is committed is not what
-`generate` writes.
+googleapis-common-protos package, where buf and protoc look for them. `generate` writes the code of
+every client: Python messages, stubs and their types, and `comments.json`: what the protos say about
+each thing, which the messages do not keep; Go messages and stubs; TypeScript messages. `check`
+fails, naming the files, if what is committed is not what `generate` writes.
+
+All plugins are local and pinned. A language whose tools are not on this machine is left out, in one
+line, or fails if `REQUIRE_ALL=1`.
 """
 
 from __future__ import annotations
 
 import filecmp
 import json
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.metadata import files
 from pathlib import Path
 
@@ -25,12 +30,13 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSe
 ROOT = Path(__file__).resolve().parent.parent
 PROTO = ROOT / "proto"
 DEPS = ROOT / "build" / "proto-deps"
-PYTHON_OUT = ROOT / "clients" / "python"
+CLIENTS = ROOT / "clients"
 PACKAGE = Path("ose", "registry", "v1")
 COMMENTS = "comments.json"
 NEEDED = ("google/api/annotations.proto", "google/api/client.proto",
           "google/api/field_behavior.proto", "google/api/http.proto",
-          "google/api/launch_stage.proto")  # fmt: skip
+          "google/api/launch_stage.proto", "google/rpc/error_details.proto",
+          "google/rpc/status.proto")  # fmt: skip
 
 
 def lay_out_deps() -> None:
@@ -42,9 +48,9 @@ def lay_out_deps() -> None:
         shutil.copyfile(str(installed[name].locate()), target)
 
 
-def generate(out: Path) -> None:
+def generate_python(out: Path) -> None:
     """Writes the generated Python package into the folder `out`."""
-    lay_out_deps()
+    (out / PACKAGE).mkdir(parents=True, exist_ok=True)
     # The pip-installed plugins sit beside the interpreter, which need not be on PATH.
     plugins = [
         f"--plugin=protoc-gen-{name}={Path(sys.executable).parent / f'protoc-gen-{name}'}"
@@ -105,23 +111,108 @@ def _paragraphs(comment: str) -> str:
     )
 
 
-def generated_files(root: Path) -> set[str]:
-    """The names of the generated files in the package below `root`."""
-    folder = root / PACKAGE
-    return {p.name for pattern in ("*_pb2*", COMMENTS) for p in folder.glob(pattern)}
+def buf_generates(folder: str, *inputs: str) -> Callable[[Path], None]:
+    """Lets buf write a client's code, by the template in its folder below `clients`."""
+
+    def generate(out: Path) -> None:
+        buf = Path(sys.executable).parent / "buf"
+        template = CLIENTS / folder / "buf.gen.yaml"
+        command = [str(buf), "generate", *inputs, "--template", str(template), "-o", str(out)]
+        # A flag in the user's own Go settings, such as -mod=vendor, must not reach the plugins.
+        subprocess.run(command, check=True, cwd=ROOT, env={**os.environ, "GOFLAGS": ""})
+
+    return generate
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """The generated code of one client.
+
+    `root` is what its names are relative to, `generate` writes it below a folder, and `patterns`
+    find it there. `tool` is the program that it cannot do without, if that is none of Python's, and
+    `hint` how to get it.
+    """
+
+    name: str
+    root: Path
+    generate: Callable[[Path], None]
+    patterns: tuple[str, ...]
+    tool: str = ""
+    hint: str = ""
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether its tools are on this machine."""
+        return not self.tool or shutil.which(self.tool) is not None
+
+    def files(self, root: Path) -> set[str]:
+        """The names of the generated files below `root`."""
+        found = (path for pattern in self.patterns for path in root.glob(pattern))
+        return {str(path.relative_to(root)) for path in found if path.is_file()}
+
+    def write(self) -> None:
+        """Puts a fresh generation in the place of the one that is there."""
+        for name in self.files(self.root):
+            (self.root / name).unlink()
+        self.generate(self.root)
+
+    def drifted(self) -> list[str]:
+        """The names of the files that are not what the protos generate."""
+        with tempfile.TemporaryDirectory() as folder:
+            fresh = Path(folder)
+            self.generate(fresh)
+            names = sorted(self.files(fresh) | self.files(self.root))
+            _, different, missing = filecmp.cmpfiles(fresh, self.root, names, shallow=False)
+        return different + missing
+
+
+LANGUAGES = (
+    Language(
+        "Python",
+        CLIENTS / "python",
+        generate_python,
+        (f"{PACKAGE}/*_pb2*", f"{PACKAGE}/{COMMENTS}"),
+    ),
+    Language(
+        "Go",
+        CLIENTS / "go",
+        buf_generates("go", "proto"),
+        ("ose/**/*.pb.go",),
+        "go",
+        "install Go",
+    ),
+    Language(
+        "TypeScript",
+        CLIENTS / "typescript",
+        # The definitions that ours import have no package of their own on npm.
+        buf_generates("typescript", "."),
+        ("src/gen/**/*",),
+        str(CLIENTS / "typescript" / "node_modules" / ".bin" / "protoc-gen-es"),
+        "install Node.js, then `make client-deps`",
+    ),
+)
+
+
+def possible() -> list[Language]:
+    """The languages whose tools are here. Exits if one is missing that is required."""
+    missing = [language for language in LANGUAGES if not language.is_possible]
+    for language in missing:
+        print(f"protos: {language.name} is left out: {language.hint}")
+    if missing and os.environ.get("REQUIRE_ALL", "0") not in {"", "0"}:
+        sys.exit("protos: REQUIRE_ALL is set, so this is a failure")
+    return [language for language in LANGUAGES if language.is_possible]
 
 
 def check() -> int:
     """Compares a fresh generation with the committed one; answers the exit code."""
-    with tempfile.TemporaryDirectory() as fresh:
-        generate(Path(fresh))
-        names = sorted(generated_files(Path(fresh)) | generated_files(PYTHON_OUT))
-        _, different, missing = filecmp.cmpfiles(
-            Path(fresh, PACKAGE), PYTHON_OUT / PACKAGE, names, shallow=False
-        )
-    for name in different + missing:
-        print(f"{PACKAGE / name} is not what the protos generate: run `make generate`")
-    return 1 if different or missing else 0
+    drifted = [
+        str((language.root / name).relative_to(ROOT))
+        for language in possible()
+        for name in language.drifted()
+    ]
+    for name in drifted:
+        print(f"{name} is not what the protos generate: run `make generate`")
+    return 1 if drifted else 0
 
 
 def main() -> int:
@@ -130,11 +221,11 @@ def main() -> int:
         case ["deps"]:
             lay_out_deps()
         case ["generate"]:
-            for name in generated_files(PYTHON_OUT):
-                (PYTHON_OUT / PACKAGE / name).unlink()
-            (PYTHON_OUT / PACKAGE).mkdir(parents=True, exist_ok=True)
-            generate(PYTHON_OUT)
+            lay_out_deps()
+            for language in possible():
+                language.write()
         case ["check"]:
+            lay_out_deps()
             return check()
         case _:
             print(__doc__)

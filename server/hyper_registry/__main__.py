@@ -156,6 +156,15 @@ Examples:
     "None by default.",
 )
 @click.option(
+    "--allowed-hosts",
+    multiple=True,
+    show_envvar=True,
+    metavar="NAME",
+    help="A name under which HTTP may be asked, as *.example.org all below it, or * for any; may "
+    "be repeated. localhost and addresses always may. By default no other where only this machine "
+    "reaches the server, and any elsewhere.",
+)
+@click.option(
     "--grace-seconds",
     type=click.FloatRange(min=0),
     show_envvar=True,

@@ -10,12 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2
 from starlette.applications import Starlette
 
 from hyper_registry import __version__
@@ -54,6 +52,7 @@ from hyper_registry.query.search.follower import SearchIndex
 from hyper_registry.query.traversal import Walker
 from hyper_registry.registry import compaction
 from hyper_registry.registry.engine import Engine, Retention
+from hyper_registry.services import reflection
 from hyper_registry.services.admin_service import AdminService
 from hyper_registry.services.binding import handlers
 from hyper_registry.services.entity_service import EntityService
@@ -79,10 +78,14 @@ from hyper_registry.watch.keeping import Keeper
 from hyper_registry.watch.seats import Seats
 from hyper_registry.web import docs, probes
 from hyper_registry.web.gauges import observe, observe_probes
-from hyper_registry.web.health import Health
+from hyper_registry.web.health import NOT_SERVING, SERVING, Health
+from hyper_registry.web.health import QUESTION as HEALTH_QUESTION
 from hyper_registry.web.health import routes as health_routes
+from hyper_registry.web.hosts import Hosts
 from hyper_registry.web.http import HttpServer
+from hyper_registry.web.metrics import QUESTION as METRICS_QUESTION
 from hyper_registry.web.metrics import Metrics
+from hyper_registry.web.siblings import Siblings
 from hyper_registry.web.site import site
 from hyper_registry.web.socket import EventSocket
 
@@ -107,7 +110,6 @@ _LAST_WORDS_SECONDS = 0.5
 _GC_THRESHOLDS = (50_000, 20, 100)
 # A tenth of Python's own: commits beside a busy loop are twice as fast.
 _SWITCH_SECONDS = 0.0005
-_REFLECTION = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 
 _log = structlog.get_logger(__name__)
 
@@ -116,10 +118,14 @@ class Server:
     """A registry server. `start`, then `aclose`; the ports are those that it got.
 
     `owns_process` says that there is nothing else in the process, which may then be tuned for it.
+    `siblings` are the other processes behind the same ports.
     """
 
-    def __init__(self, config: Config, owns_process: bool = False) -> None:
+    def __init__(
+        self, config: Config, owns_process: bool = False, siblings: Siblings | None = None
+    ) -> None:
         self._config = config
+        self._siblings = siblings
         self._owns_process = owns_process
         self._exit = AsyncExitStack()
         self.engine: Engine
@@ -169,7 +175,8 @@ class Server:
 
     async def _start(self, config: Config) -> None:
         make_default_directory(config.database)
-        metrics = Metrics(about := tracing.resource())
+        siblings = self._siblings
+        metrics = Metrics(about := tracing.resource(), siblings)
         traces = tracing.Tracing(config.otlp_endpoint, about) if config.otlp_endpoint else None
         tracer = None if traces is None else traces.tracer
         engine = self.engine = Engine(
@@ -215,13 +222,13 @@ class Server:
         server = grpc.aio.server(options=[*_OPTIONS, ("grpc.so_reuseport", int(shares))])
         server.add_generic_rpc_handlers([handlers(service, door) for service in services])
         health_pb2_grpc.add_HealthServicer_to_server(serving.servicer, server)
-        _add_reflection(server, serving.names)
-        self.grpc_port = _bind(server, config.grpc_address)
+        server.add_generic_rpc_handlers(reflection.handlers((health.SERVICE_NAME, *serving.names)))
         http = None
         if config.http_address:
             http = _http_side(
-                config, engine, leases, prober, vitals, serving, services, hub, door, metrics
-            )
+                config, engine, leases, prober, vitals, serving, services, hub, door, metrics,
+                siblings,
+            )  # fmt: skip
         # Closed in the opposite order: it is said that we go; the streams end, since a stop would
         # wait for them; calls in flight finish; then what they need goes.
         self._exit.push_async_callback(metrics.aclose)
@@ -240,10 +247,8 @@ class Server:
         self._exit.push_async_callback(serving.close)
         self._exit.push_async_callback(vitals.aclose)
         await serving.prepare()
-        await server.start()
-        if http is not None:
-            await _start_http(http, config.http_address)
-            self.http_port = http.port
+        if not shares:
+            await self._listen(server, http)
         await asyncio.to_thread(warm_up)
         await engine.start()
         # A disk that is full does not keep the server from starting, unless there is need to write.
@@ -261,9 +266,28 @@ class Server:
             gc.freeze()
             gc.set_threshold(*_GC_THRESHOLDS)
         await serving.open()
+        if shares:
+            # Not sooner: others take the calls that would come here meanwhile.
+            await self._listen(server, http)
+        if siblings is not None:
+            self._exit.push_async_callback(siblings.aclose)
+
+            async def own_health() -> bytes:
+                is_well = _look(engine, leases, prober, vitals, serving).serving
+                return SERVING if is_well else NOT_SERVING
+
+            await siblings.start({METRICS_QUESTION: metrics.text, HEALTH_QUESTION: own_health})
         vitals.start()
         # Behind everything else: serving does not wait for it, only searches do.
         index.start()
+
+    async def _listen(self, server: grpc.aio.Server, http: HttpServer | None) -> None:
+        """Takes the ports, and what comes there. Raises ConfigError."""
+        self.grpc_port = _bind(server, self._config.grpc_address)
+        await server.start()
+        if http is not None:
+            await _start_http(http, self._config.http_address)
+            self.http_port = http.port
 
 
 class Serving:
@@ -302,7 +326,11 @@ class Serving:
             await self.servicer.set(name, status)
 
 
-async def run(config: Config, serving: Callable[[], None] = lambda: None) -> None:
+async def run(
+    config: Config,
+    serving: Callable[[], None] = lambda: None,
+    siblings: Siblings | None = None,
+) -> None:
     """Serves until SIGTERM or SIGINT; says so by `serving` whenever it begins to.
 
     When the history of a database that servers share turns out to have gone back, what there is now
@@ -317,7 +345,7 @@ async def run(config: Config, serving: Callable[[], None] = lambda: None) -> Non
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     while not stop.is_set():
-        server = Server(config, owns_process=True)
+        server = Server(config, owns_process=True, siblings=siblings)
         await server.start()
         serving()
         lost = await _serve_until(server, stop)
@@ -447,6 +475,7 @@ def _http_side(
     hub: WatchHub,
     door: Door,
     metrics: Metrics,
+    siblings: Siblings | None,
 ) -> HttpServer:
     """The same services over HTTP, with the pages beside them."""
     bridge = Bridge(asyncio.get_running_loop())
@@ -456,7 +485,7 @@ def _http_side(
     observe(metrics, engine, hub.statistics, leases, lambda: socket.connections)
     pages = Starlette(
         routes=[
-            *health_routes(lambda: _look(engine, leases, prober, vitals, serving)),
+            *health_routes(lambda: _look(engine, leases, prober, vitals, serving), siblings),
             probes.route(prober),
             *docs.routes(lambda: document(bound, __version__)),
             metrics.route(),
@@ -472,7 +501,7 @@ def _http_side(
         looks=not engine.store.is_shared,
     )
     return HttpServer(
-        site(api, pages, config.cors_origins),
+        site(api, pages, config.cors_origins, Hosts(config.hosts)),
         *split_address("http_address", config.http_address),
         shares_port=config.workers > 1,
     )
@@ -499,20 +528,3 @@ def _bind(server: grpc.aio.Server, address: str) -> int:
     if not port:
         raise ConfigError(f"grpc_address {address} cannot be bound: is another server on it?")
     return 0 if address.startswith("unix:") else port
-
-
-def _add_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:
-    """Serves reflection; the package has v1alpha only, and v1 is the same under another name."""
-    names = (health.SERVICE_NAME, *services, *_REFLECTION)
-    servicer: Any = reflection.aio.ReflectionServicer(names)
-    handler = grpc.stream_stream_rpc_method_handler(
-        servicer.ServerReflectionInfo,
-        reflection_pb2.ServerReflectionRequest.FromString,
-        reflection_pb2.ServerReflectionResponse.SerializeToString,
-    )
-    server.add_generic_rpc_handlers(
-        [
-            grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": handler})
-            for name in _REFLECTION
-        ]
-    )

@@ -36,6 +36,7 @@ REGISTRY_FILE_KEYS = frozenset({"classification_rules", "features"})
 
 # Ends as an Origin header does: without a slash.
 _ORIGIN = re.compile(r"https?://(\[[0-9a-f:]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
+_HOST = re.compile(r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _ENDPOINT = re.compile(r"https?://[^\s/?#]+/?")
 
 
@@ -49,7 +50,9 @@ class Config:
 
     `database` is a path, `sqlite:///PATH`, `postgresql://HOST/DATABASE` or `memory://`. Addresses
     are `HOST:PORT`, port 0 being any free one; gRPC may also be served on `unix:PATH`, and HTTP not
-    at all ('').
+    at all (''). HTTP is answered under `localhost`, addresses, and the names `allowed_hosts`,
+    `*.example.org` being all below that one and `*` any; of none, any where other machines reach
+    it.
     `retention_seconds` and `retention_changes` say how much of the past compaction by itself keeps.
     `cors_origins` are the origins whose scripts browsers let use the HTTP API, `*` being all.
     `grace_seconds` is how long a shutdown waits for calls in flight. `access_log` logs every call,
@@ -68,6 +71,7 @@ class Config:
     retention_changes: int = 1_000_000
     max_watches: int = 10_000
     cors_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
     grace_seconds: float = 3.0
     log_level: str = "info"
     access_log: bool = False
@@ -79,6 +83,15 @@ class Config:
     probe_allow: tuple[str, ...] = ()
     migrate: bool = True
     workers: int = 1
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The names under which HTTP is answered beside localhost and addresses."""
+        if self.allowed_hosts or not self.http_address:
+            return self.allowed_hosts
+        host, _ = split_address("http_address", self.http_address)
+        # Where others reach it, it has names that nobody knows here.
+        return () if is_loopback(host) else ("*",)
 
     def check(self) -> None:
         """Refuses what must not be served. Raises ConfigError."""
@@ -105,6 +118,13 @@ class Config:
             if origin != "*" and not _ORIGIN.fullmatch(origin):
                 raise ConfigError(
                     f"cors_origins are * or as https://app.example.org:8443, got {origin!r}"
+                )
+
+        for host in self.allowed_hosts:
+            if host != "*" and not _HOST.fullmatch(host):
+                raise ConfigError(
+                    "allowed_hosts are * or as registry.example.org or *.example.org, without a "
+                    f"port, got {host!r}"
                 )
 
     def _check_workers(self) -> None:

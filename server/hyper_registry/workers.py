@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 import time
+import uuid
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -70,6 +71,7 @@ class _Supervisor:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._stop = asyncio.Event()
+        self._group = uuid.uuid4().hex
         self._processes: set[Process] = set()
 
     async def run(self) -> None:
@@ -115,7 +117,7 @@ class _Supervisor:
         self._processes.add(process)
         assert process.stdin is not None
         assert process.stdout is not None
-        options = dataclasses.asdict(self._config) | {"worker": number}
+        options = dataclasses.asdict(self._config) | {"worker": number, "group": self._group}
         process.stdin.write(json.dumps(options).encode() + b"\n")
         serving = asyncio.create_task(process.stdout.readline())
         stopping = asyncio.create_task(self._stop.wait())
@@ -148,16 +150,18 @@ def _work() -> None:
     from hyper_registry.__main__ import run_until_stopped
     from hyper_registry.app import run
     from hyper_registry.model.errors import RegistryError
+    from hyper_registry.web.siblings import Siblings
 
     options: dict[str, Any] = json.loads(sys.stdin.readline())
-    number = options.pop("worker")
+    number, group = options.pop("worker"), options.pop("group")
     lists = {name: tuple(value) for name, value in options.items() if isinstance(value, list)}
     config = Config(**(options | lists))
     logs.configure(config.log_level)
     structlog.contextvars.bind_contextvars(worker=number)
     threading.Thread(target=_end_with_input, name="supervised", daemon=True).start()
     try:
-        run_until_stopped(lambda: run(config, _say_serving))
+        siblings = Siblings(group, number, config.workers)
+        run_until_stopped(lambda: run(config, _say_serving, siblings))
     except (ConfigError, RegistryError) as error:
         print(f"Error: {error}", file=sys.stderr)  # noqa: T201 - a program's last words
         sys.exit(1)

@@ -15,7 +15,11 @@ from google.protobuf.message import Message
 from grpc import StatusCode
 
 from ose.registry.client import Entity, Relationship
-from ose.registry.v1.entity_service_pb2 import GetEntityRequest, ListEntitiesResponse
+from ose.registry.v1.entity_service_pb2 import (
+    BatchGetEntitiesResponse,
+    GetEntityRequest,
+    ListEntitiesResponse,
+)
 from ose.registry.v1.graph_service_pb2 import GraphResponse
 from ose.registry.v1.lease_pb2 import Lease
 from ose.registry.v1.lease_service_pb2 import RenewLeaseResponse, RevokeLeaseResponse
@@ -31,6 +35,7 @@ EXPECTED = [
     "billing \nledger 1.4.0\nif ledger fails: ['billing']\nENTITY_NOT_FOUND no-such-service\n",
     "ledger is at revision 7\nthere is billing\nthere is ledger\n",
     "".join(f"{n} 100\n" for n in range(1, 11)),
+    "['billing', 'ledger']\n",
     "billing lives as long as this block runs: True\n",
 ]
 
@@ -67,6 +72,8 @@ async def test_programs(server: ScriptedServer, program: str, expected: str) -> 
     server.on("GraphService/AnalyzeImpact", answers(impact))
     server.on(WATCH, streams(part("billing", "ledger"), snapshot_end(9), "hang"))
     server.on("RegistryService/Import", load)
+    both = BatchGetEntitiesResponse(entities=[BILLING, LEDGER])
+    server.on("EntityService/BatchGetEntities", answers(both))
     granted = Lease(id="l", ttl=Duration(seconds=10), entity_ids=["billing"])
     server.on("LeaseService/GrantLease", answers(granted))
     server.on("LeaseService/RenewLease", answers(RenewLeaseResponse(ttl=granted.ttl)))

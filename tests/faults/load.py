@@ -17,6 +17,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hyper_registry.store import open_store
+from nexus_registry.conformance.history import Log, Operation
+from nexus_registry.conformance.stubs import Stubs
+from nexus_registry.conformance.validators import judge
+from nexus_registry.conformance.workload import Call, Workload
 from ose.registry.client import (
     AsyncRegistryClient,
     Entity,
@@ -28,10 +32,7 @@ from ose.registry.client import (
 from ose.registry.v1.entity_service_pb2 import GetEntityRequest
 from ose.registry.v1.registry_service_pb2 import ImportResponse
 from ose.registry.v1.watch_service_pb2 import WatchRequest
-from tests.support.history import Log, Operation, read_log
-from tests.support.servers import Stubs
-from tests.support.validators import judge
-from tests.support.workload import Call, Workload
+from tests.support.store_log import read_log
 
 WRITERS = 4
 _ATTEMPT_SECONDS = 60.0
@@ -74,7 +75,7 @@ class Clients(Workload):
         """Reads what is there, and what was."""
         random_ = random.Random(f"{self.seed}-reader")
         while not self._is_over:
-            request = GetEntityRequest(id=f"e{random_.randrange(16)}")
+            request = GetEntityRequest(id=random_.choice(self.world.entities))
             if random_.random() < 0.3:
                 request.at_revision = max(1, self.known - random_.randrange(200))
             await self.call("reader", "GetEntity", self.stubs.entities.GetEntity, request)

@@ -11,12 +11,13 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from nexus_registry.conformance.stubs import Stubs
 from ose.registry.v1.admin_service_pb2 import CompactRequest
 from ose.registry.v1.entity_pb2 import Entity
 from ose.registry.v1.entity_service_pb2 import CreateEntityRequest, GetEntityRequest
 from ose.registry.v1.watch_service_pb2 import WatchRequest, WatchResponse
 from tests.faults.trouble import SetClock
-from tests.support.servers import Stubs, program
+from tests.support.servers import program
 
 _HOUR = 3600
 

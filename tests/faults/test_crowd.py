@@ -19,6 +19,7 @@ from typing import Any
 import grpc
 import pytest
 
+from nexus_registry.conformance.stubs import Stubs
 from ose.registry.v1.admin_service_pb2 import GetStatisticsRequest
 from ose.registry.v1.entity_pb2 import Entity
 from ose.registry.v1.entity_service_pb2 import GetEntityRequest
@@ -28,7 +29,7 @@ from ose.registry.v1.registry_service_pb2 import WriteRequest
 from ose.registry.v1.watch_service_pb2 import WatchRequest
 from tests.faults.test_soak import Reader, resident_bytes
 from tests.services.samples import struct
-from tests.support.servers import Program, Stubs, program
+from tests.support.servers import Program, program
 from tests.support.tools import unavailable
 from tests.support.waiting import eventually
 

@@ -24,6 +24,7 @@ from hyper_registry.model.revision import Commit, Position
 from hyper_registry.registry.engine import Engine
 from hyper_registry.store.base import StoredResult
 from hyper_registry.store.sqlite import SqliteStore
+from nexus_registry.conformance.stubs import Stubs
 from ose.registry.client._errors import from_rpc_error
 from ose.registry.v1.entity_pb2 import Entity
 from ose.registry.v1.mutation_pb2 import Mutation
@@ -31,7 +32,7 @@ from ose.registry.v1.registry_service_pb2 import ExportRequest, WriteRequest
 from ose.registry.v1.relationship_pb2 import Relationship
 from ose.registry.v1.watch_service_pb2 import WatchRequest
 from tests.services.samples import struct
-from tests.support.servers import Program, Stubs, program
+from tests.support.servers import Program, program
 
 FLIPS = int(os.environ.get("FLIPS", "150"))
 _ENTITIES = 120

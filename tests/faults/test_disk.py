@@ -12,6 +12,7 @@ import httpx
 import pytest
 from grpc_health.v1 import health_pb2
 
+from nexus_registry.conformance.stubs import Stubs
 from ose.registry.client import RegistryError
 from ose.registry.client._errors import from_rpc_error
 from ose.registry.v1.entity_pb2 import Entity
@@ -20,7 +21,7 @@ from ose.registry.v1.watch_service_pb2 import WatchRequest
 from tests.faults.load import Load, at_work
 from tests.faults.trouble import SmallDisk, failing_calls, small_disk
 from tests.services.samples import struct
-from tests.support.servers import Program, Stubs, program
+from tests.support.servers import Program, program
 from tests.support.waiting import eventually
 
 _TROUBLE_SECONDS = 1.5

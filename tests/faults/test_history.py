@@ -15,6 +15,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from nexus_registry.conformance.stubs import Stubs
 from ose.registry.client._errors import from_rpc_error
 from ose.registry.v1.entity_pb2 import Entity
 from ose.registry.v1.entity_service_pb2 import (
@@ -23,7 +24,7 @@ from ose.registry.v1.entity_service_pb2 import (
     ListEntitiesRequest,
 )
 from ose.registry.v1.watch_service_pb2 import WatchRequest
-from tests.support.servers import Program, Stubs, program
+from tests.support.servers import Program, program
 from tests.support.waiting import eventually
 
 

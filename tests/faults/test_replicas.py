@@ -16,6 +16,7 @@ import grpc
 import psutil
 import pytest
 
+from nexus_registry.conformance.stubs import Stubs
 from ose.registry.client import AsyncRegistryClient, Entity, RetryPolicy
 from ose.registry.v1.admin_service_pb2 import GetStatisticsRequest
 from ose.registry.v1.watch_service_pb2 import WatchRequest
@@ -24,7 +25,7 @@ from tests.faults.replicas import Proxy, advanced, replicas
 from tests.faults.test_history import create, refusal, watch
 from tests.replicas.test_workers import pids, workers
 from tests.support.postgres import Cluster, running_cluster, standby_of
-from tests.support.servers import Program, Stubs
+from tests.support.servers import Program
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(300)

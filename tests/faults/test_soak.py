@@ -11,13 +11,14 @@ from pathlib import Path
 import grpc
 import pytest
 
+from nexus_registry.conformance.stubs import Stubs
 from ose.registry.v1.admin_service_pb2 import GetStatisticsRequest
 from ose.registry.v1.entity_pb2 import Entity, EntityFilter
 from ose.registry.v1.mutation_pb2 import Mutation
 from ose.registry.v1.registry_service_pb2 import WriteRequest
 from ose.registry.v1.watch_service_pb2 import WatchRequest, WatchResponse
 from tests.services.samples import struct
-from tests.support.servers import Program, Stubs, program
+from tests.support.servers import Program, program
 from tests.support.waiting import eventually
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "30"))

@@ -13,9 +13,10 @@ import grpc
 import pytest
 import websockets
 
+from nexus_registry.conformance.stubs import Stubs
 from ose.registry.v1.entity_service_pb2 import GetEntityRequest
 from tests.faults.load import at_work
-from tests.support.servers import Stubs, program
+from tests.support.servers import program
 from tests.support.waiting import eventually
 
 SECONDS = float(os.environ.get("STOP_SECONDS", "30"))

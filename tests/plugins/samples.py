@@ -7,9 +7,9 @@ from typing import Any
 
 from google.protobuf.struct_pb2 import Struct
 
+from nexus_registry.conformance.stubs import Stubs
 from ose.registry.v1.entity_pb2 import Entity
 from ose.registry.v1.plugin_service_pb2 import RegisterPluginRequest
-from tests.support.servers import Stubs
 
 
 def manifest(

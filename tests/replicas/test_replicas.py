@@ -8,6 +8,7 @@ from itertools import cycle
 
 import grpc
 import pytest
+from google.protobuf.struct_pb2 import Struct
 
 from hyper_registry.registry import duty as duty_module
 from hyper_registry.registry.duty import Duty
@@ -19,6 +20,9 @@ from ose.registry.v1.entity_service_pb2 import (
     ListEntitiesRequest,
     UpdateEntityRequest,
 )
+from ose.registry.v1.feature_pb2 import ClassificationRule
+from ose.registry.v1.feature_service_pb2 import CreateRuleRequest
+from ose.registry.v1.plugin_service_pb2 import RegisterPluginRequest
 from ose.registry.v1.watch_service_pb2 import WatchRequest
 from tests.support.postgres import Cluster
 from tests.support.servers import Running, serving
@@ -41,6 +45,23 @@ async def test_a_read_sees_what_was_written_elsewhere(two: Two) -> None:
             assert found == made
             assert await http.entities.GetEntity(GetEntityRequest(id=made.id)) == made
     assert two[0].server.engine.epoch == two[1].server.engine.epoch
+
+
+async def test_a_plugin_is_classified_by_rules_that_were_written_elsewhere(two: Two) -> None:
+    """C4 holds for what decides a write, too: the rules of another server apply at once."""
+    for number, (one, other) in zip(range(10), cycle([two, two[::-1]]), strict=False):
+        rule = ClassificationRule(match=f"^thing-{number}$", feature="ai-ml", confidence=0.9)
+        await one.stubs.features.CreateRule(CreateRuleRequest(rule=rule))
+        manifest = Struct()
+        manifest.update(
+            {
+                "apiVersion": "plugin.nexuspro.io/v1",
+                "kind": "Plugin",
+                "metadata": {"name": f"thing-{number}", "version": "1.0.0"},
+            }
+        )
+        made = await other.stubs.plugins.RegisterPlugin(RegisterPluginRequest(manifest=manifest))
+        assert made.metadata["feature"] == "ai-ml"
 
 
 async def test_servers_that_start_together(cluster: Cluster) -> None:

@@ -15,12 +15,14 @@ import httpx
 import psutil
 import pytest
 from click.testing import CliRunner
+from prometheus_client.parser import text_string_to_metric_families
 
 from hyper_registry.__main__ import serve
+from nexus_registry.conformance.stubs import Stubs
 from ose.registry.v1.entity_pb2 import Entity
 from ose.registry.v1.entity_service_pb2 import CreateEntityRequest, GetEntityRequest
 from tests.support.postgres import Cluster
-from tests.support.servers import Program, Stubs
+from tests.support.servers import Program
 from tests.support.waiting import eventually
 
 
@@ -50,6 +52,39 @@ def pids(program: Program) -> list[int]:
     return [entry["pid"] for entry in program.logs if entry.get("event") == "worker_serves"]
 
 
+async def check_metrics(http: httpx.AsyncClient, program: Program) -> None:
+    """Whoever is asked shows the metrics of both; what is called of either counts."""
+    text = (await http.get(f"http://127.0.0.1:{program.http_port}/metrics")).text
+    calls = dict[str, float]()
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            assert ("worker" in sample.labels) or not family.name.startswith("registry"), sample
+            if (sample.name, sample.labels.get("rpc_method")) == (
+                "rpc_server_call_duration_seconds_count",
+                "ose.registry.v1.EntityService/GetEntity",
+            ):
+                worker = sample.labels["worker"]
+                calls[worker] = calls.get(worker, 0) + sample.value
+            elif sample.name == "registry_revision":
+                assert sample.value == 2
+            elif sample.name == "registry_worker_up":
+                assert sample.value == 1
+    assert calls.keys() == {"1", "2"}
+    # 12 over gRPC and one over HTTP.
+    assert sum(calls.values()) == 13
+
+
+async def check_health(http: httpx.AsyncClient, program: Program, silent: str) -> None:
+    """The worker that is reached serves, and says of the other that it does not."""
+    health = await http.get(f"http://127.0.0.1:{program.http_port}/health")
+    assert health.status_code == 200
+    assert health.json()["notes"] == {"workers": f"{silent} not serving"}
+    ready = await http.get(f"http://127.0.0.1:{program.http_port}/readyz?verbose")
+    assert f"[!] workers: {silent} not serving\nok\n" in ready.text
+    metrics = await http.get(f"http://127.0.0.1:{program.http_port}/metrics")
+    assert f'registry_worker_up{{worker="{silent}"}} 0.0' in metrics.text
+
+
 async def test_workers_share_ports(cluster: Cluster) -> None:
     """Each has its share of the clients; one that crashes is replaced, and others go on.
 
@@ -66,6 +101,7 @@ async def test_workers_share_ports(cluster: Cluster) -> None:
         async with httpx.AsyncClient() as http:
             url = f"http://127.0.0.1:{program.http_port}/api/v1/entities/e"
             assert (await http.get(url)).json()["id"] == "e"
+            await check_metrics(http, program)
         first, second = pids(program)
         connections = {
             pid: [
@@ -77,6 +113,8 @@ async def test_workers_share_ports(cluster: Cluster) -> None:
         }
         assert all(connections.values())
         os.kill(second, signal.SIGKILL)
+        async with httpx.AsyncClient() as http:
+            await check_health(http, program, silent="2")
         failed = 0
         for client in clients:
             try:
@@ -85,7 +123,14 @@ async def test_workers_share_ports(cluster: Cluster) -> None:
                 assert error.code() == grpc.StatusCode.UNAVAILABLE  # noqa: PT017 - not all of them
                 failed += 1
         assert failed <= len(connections[second])
-        await eventually(lambda: len(pids(program)) == 3, seconds=30)
+
+        async def is_replaced() -> bool:
+            # A connection of its own: the one that is starting gets none.
+            async with httpx.AsyncClient() as http:
+                assert (await http.get(url)).status_code == 200
+            return len(pids(program)) == 3
+
+        await eventually(is_replaced, seconds=30)
         for client in clients:
             await client.entities.GetEntity(asked, wait_for_ready=True)
             await client.aclose()

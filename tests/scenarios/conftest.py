@@ -10,5 +10,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--regenerate",
         action="store_true",
-        help="write the answers of tests/scenarios/stories anew, as the store in memory gives them",
+        help="write the answers of the stories anew, as the store in memory gives them",
     )

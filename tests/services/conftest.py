@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.servers import Running, Stubs, serving
+from nexus_registry.conformance.stubs import Stubs
+from tests.support.servers import Running, serving
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ from typing import Any, TypeVar
 
 from google.protobuf.struct_pb2 import Struct
 
+from nexus_registry.conformance.stubs import Stubs
 from ose.registry.v1.entity_pb2 import Entity
 from ose.registry.v1.entity_service_pb2 import CreateEntityRequest
 from ose.registry.v1.mutation_pb2 import Mutation
 from ose.registry.v1.registry_service_pb2 import WriteRequest, WriteResponse
 from ose.registry.v1.relationship_pb2 import Relationship
-from tests.support.servers import Stubs
 
 T = TypeVar("T")
 

@@ -16,13 +16,14 @@ from hyper_registry import __version__
 from hyper_registry.app import Server
 from hyper_registry.config import Config
 from hyper_registry.registry.engine import Engine
+from nexus_registry.conformance.stubs import Stubs
 from ose.registry.client import EntityStatus, HealthStatus, ServingStatus
 from ose.registry.v1.admin_service_pb2 import GetStatisticsRequest
 from ose.registry.v1.entity_pb2 import Entity
 from ose.registry.v1.entity_service_pb2 import DeleteEntityRequest, GetEntityRequest
 from tests.services.samples import GENESIS, build, collect, create, dependency, service
 from tests.support.refusals import refused
-from tests.support.servers import Running, Stubs, serving
+from tests.support.servers import Running, serving
 from tests.support.waiting import eventually
 
 CODE = grpc.StatusCode

@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from hyper_registry.model.rules import MAX_METADATA_DEPTH
 from hyper_registry.query import audit
+from nexus_registry.conformance.stubs import Stubs
 from ose.registry.jsonform import to_dict
 from ose.registry.v1.admin_service_pb2 import (
     AuditEntry,
@@ -21,7 +22,7 @@ from ose.registry.v1.entity_service_pb2 import DeleteEntityRequest
 from tests.services.samples import GENESIS, build, create, dependency, struct
 from tests.services.test_revisions import change
 from tests.support.refusals import refused
-from tests.support.servers import Running, Stubs
+from tests.support.servers import Running
 
 CODE = grpc.StatusCode
 
@@ -151,7 +152,7 @@ async def test_min_revision(stubs: Stubs) -> None:
     page = await waiting
     assert (page.revision, page.entries[0].resource_id) == (made.revision, "a")
     request.min_revision = made.revision + 1
-    call = stubs.admin.ListAuditEntries(request, timeout=0.2)
+    call = stubs.admin.ListAuditEntries(request, timeout=1)
     await refused(call, CODE.DEADLINE_EXCEEDED, "REVISION_NOT_REACHED")
 
 

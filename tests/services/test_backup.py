@@ -23,6 +23,7 @@ from hyper_registry.restore import check, restore
 from hyper_registry.services.admin_service import MAX_BACKUPS
 from hyper_registry.store.backup import PIECE_BYTES, BackupError, BackupSnapshot
 from hyper_registry.store.sqlite import SqliteStore
+from nexus_registry.conformance.stubs import Stubs
 from ose.registry.client import (
     AsyncRegistryClient,
     Entity,
@@ -36,7 +37,7 @@ from ose.registry.v1.entity_service_pb2 import DeleteEntityRequest, ListEntities
 from ose.registry.v1.watch_service_pb2 import WatchRequest
 from tests.services.samples import GENESIS, build, create, dependency, service, struct
 from tests.support.refusals import explained
-from tests.support.servers import Running, Stubs, serving
+from tests.support.servers import Running, serving
 from tests.support.waiting import eventually
 
 CODE = grpc.StatusCode

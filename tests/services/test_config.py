@@ -162,6 +162,31 @@ def test_what_is_no_origin(origin: str) -> None:
         Config("x", cors_origins=(origin,)).check()
 
 
+@pytest.mark.parametrize("host", ["*", "registry.example.org", "*.apps.example.org", "a_b"])
+def test_hosts(host: str) -> None:
+    """They are names, without a port; there may be several."""
+    config = config_of(serve("--database", "x", "--allowed-hosts", host, "--allowed-hosts", "b"))
+    assert config.allowed_hosts == config.hosts == (host, "b")
+    config.check()
+    assert config_of(serve("--database", "x", REGISTRY_ALLOWED_HOSTS=f"{host} b")) == config
+
+
+@pytest.mark.parametrize("host", ["", "https://a", "a:8080", "a/b", "*.", "a.*", "**", ".a", "::1"])
+def test_what_is_no_host(host: str) -> None:
+    """It would never match, so it is refused."""
+    with pytest.raises(ConfigError, match="allowed_hosts are"):
+        Config("x", allowed_hosts=(host,)).check()
+
+
+def test_hosts_of_an_address() -> None:
+    """Only where no other machine reaches it, names are known: those of this machine."""
+    for address in ("127.0.0.1:1", "127.0.0.2:1", "[::1]:1", "localhost:1", ""):
+        assert Config("x", http_address=address).hosts == ()
+    for address in ("0.0.0.0:1", "[::]:1", "192.0.2.1:1", "registry.example.org:1"):
+        assert Config("x", http_address=address).hosts == ("*",)
+        assert Config("x", http_address=address, allowed_hosts=("a",)).hosts == ("a",)
+
+
 @pytest.mark.parametrize("address", ["", "localhost", ":1", "localhost:", "localhost:x", "h:65536"])
 def test_malformed_addresses(address: str) -> None:
     """They are HOST:PORT."""

@@ -9,6 +9,7 @@ import grpc
 import pytest
 from google.protobuf.json_format import MessageToDict
 
+from nexus_registry.conformance.stubs import Stubs
 from ose.registry.v1.entity_pb2 import Entity
 from ose.registry.v1.entity_service_pb2 import CreateEntityRequest
 from ose.registry.v1.feature_pb2 import ClassificationRule, Feature
@@ -29,7 +30,7 @@ from ose.registry.v1.plugin_service_pb2 import (
 )
 from tests.plugins.samples import manifest, register
 from tests.support.refusals import refused
-from tests.support.servers import Running, Stubs
+from tests.support.servers import Running
 
 CODE = grpc.StatusCode
 QUANTUM = {"match": ".*(quantum|qiskit|cirq).*", "feature": "quantum-computing"}

@@ -8,6 +8,7 @@ from contextlib import aclosing
 import grpc
 import pytest
 
+from nexus_registry.conformance.stubs import Stubs
 from ose.registry.client import Direction, EntityStatus, WatchKind
 from ose.registry.v1.entity_pb2 import Entity, EntityFilter
 from ose.registry.v1.entity_service_pb2 import ListEntitiesRequest
@@ -21,7 +22,7 @@ from ose.registry.v1.relationship_service_pb2 import ListRelationshipsRequest
 from ose.registry.v1.watch_service_pb2 import WatchRequest
 from tests.services.samples import build, dependency, service, struct
 from tests.support.refusals import explained, refused
-from tests.support.servers import Running, Stubs
+from tests.support.servers import Running
 
 CODE = grpc.StatusCode
 

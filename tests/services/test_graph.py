@@ -12,6 +12,7 @@ import pytest
 
 from hyper_registry.query import kernels
 from hyper_registry.query.traversal import UNLIMITED, Walk
+from nexus_registry.conformance.stubs import Stubs
 from ose.registry.client import Direction, IncompleteReason
 from ose.registry.v1.entity_pb2 import Entity
 from ose.registry.v1.entity_service_pb2 import DeleteEntityRequest, UpdateEntityRequest
@@ -24,7 +25,7 @@ from ose.registry.v1.graph_service_pb2 import (
 from ose.registry.v1.relationship_pb2 import Relationship
 from tests.services.samples import build, create, dependency, service, struct
 from tests.support.refusals import refused
-from tests.support.servers import Running, Stubs
+from tests.support.servers import Running
 
 CODE = grpc.StatusCode
 

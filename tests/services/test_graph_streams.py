@@ -11,6 +11,7 @@ import grpc
 import pytest
 
 from hyper_registry.query.answers import Bounds
+from nexus_registry.conformance.stubs import Stubs
 from ose.registry.v1.admin_service_pb2 import CompactRequest, GetStatisticsRequest
 from ose.registry.v1.entity_pb2 import Entity
 from ose.registry.v1.entity_service_pb2 import DeleteEntityRequest, UpdateEntityRequest
@@ -29,7 +30,7 @@ from ose.registry.v1.relationship_pb2 import Direction
 from ose.registry.v1.watch_service_pb2 import WatchRequest
 from tests.services.samples import build, create, dependency, service, struct
 from tests.support.refusals import refused
-from tests.support.servers import Running, Stubs, serving
+from tests.support.servers import Running, serving
 
 CODE = grpc.StatusCode
 DEPENDENCIES = GraphQuestion.GRAPH_QUESTION_DEPENDENCIES

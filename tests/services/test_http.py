@@ -626,6 +626,33 @@ async def test_pages_of_other_origins_change_nothing() -> None:
             assert len(seen.json()) == (status == 200)
 
 
+@pytest.mark.parametrize("path", [f"{API}/entities", "/health", "/docs", "/metrics", "/nothing"])
+async def test_a_page_whose_name_leads_here(http: httpx.AsyncClient, path: str) -> None:
+    """It is no page of this server's, so nothing is answered, and that says what would be."""
+    for host in ("evil.example", "evil.example:8080"):
+        headers = {"host": host, "origin": f"http://{host}", "sec-fetch-site": "same-origin"}
+        for method in ("GET", "POST", "OPTIONS"):
+            answer = await http.request(method, path, headers={**headers, "x-request-id": "here"})
+            assert not any(name.startswith("access-control") for name in answer.headers)
+            body = refused(answer, 400, "INVALID_FIELD", "host")
+            assert body["message"] == (
+                f"host: localhost, an address, or a name that --allowed-hosts has, got {host!r}"
+            )
+    for host in ("localhost", "127.0.0.1:1", "10.0.0.7:8080", "[::1]:8080"):
+        assert (await http.get("/livez", headers={"host": host})).status_code == 200
+
+
+async def test_names_that_are_allowed() -> None:
+    """A proxy in front, and a machine's name; `*` allows all of them."""
+    for allowed, statuses in ((("a.example",), [200, 400]), (("*",), [200, 200])):
+        async with serving(allowed_hosts=allowed) as registry, client(registry) as http:
+            answers = [
+                await http.get("/livez", headers={"host": host})
+                for host in ("a.example", "b.example")
+            ]
+            assert [answer.status_code for answer in answers] == statuses
+
+
 @pytest.mark.parametrize("start", [b"GET /", b"GET / HTTP/1.1\r\nx: "])
 async def test_a_head_without_an_end(registry: Running, start: bytes) -> None:
     """It is refused before it fills the memory; one as large as may be is taken."""

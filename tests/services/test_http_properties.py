@@ -18,6 +18,10 @@ from google.protobuf.message_factory import GetMessageClass
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from nexus_registry.conformance.bindings import rules_of
+from nexus_registry.conformance.details import check_details
+from nexus_registry.conformance.http_channel import Inexpressible, read_json
+from nexus_registry.conformance.stubs import Stubs
 from ose.registry.client._errors import from_rpc_error
 from ose.registry.v1 import (
     admin_service_pb2,
@@ -35,9 +39,7 @@ from ose.registry.v1.relationship_service_pb2 import (
     GetRelationshipRequest,
 )
 from tests.services.samples import build, dependency
-from tests.support.http_channel import Inexpressible, read_json, rules_of
-from tests.support.refusals import check_details
-from tests.support.servers import Stubs, serving
+from tests.support.servers import serving
 from tests.unit.services.messages import fill
 
 METHODS = [

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
+from nexus_registry.conformance.stubs import Stubs
 from ose.registry.v1.admin_service_pb2 import GetStatisticsRequest
 from ose.registry.v1.entity_pb2 import Entity
 from ose.registry.v1.entity_service_pb2 import DeleteEntityRequest, GetEntityRequest
@@ -17,7 +18,7 @@ from ose.registry.v1.registry_service_pb2 import ExportRequest, ImportRequest, I
 from ose.registry.v1.relationship_pb2 import Relationship
 from tests.services.samples import GENESIS, build, collect, create, dependency, service, struct
 from tests.support.refusals import explained, refused
-from tests.support.servers import Running, Stubs
+from tests.support.servers import Running
 
 CODE = grpc.StatusCode
 

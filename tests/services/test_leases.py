@@ -9,6 +9,7 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from nexus_registry.conformance.stubs import Stubs
 from ose.registry.v1.entity_pb2 import HealthStatus
 from ose.registry.v1.entity_service_pb2 import DeleteEntityRequest, GetEntityRequest
 from ose.registry.v1.lease_pb2 import Lease, LeasePolicy, LeaseState
@@ -25,7 +26,7 @@ from ose.registry.v1.lease_service_pb2 import (
 )
 from tests.services.samples import build, create, dependency
 from tests.support.refusals import refused
-from tests.support.servers import Running, Stubs
+from tests.support.servers import Running
 from tests.support.waiting import eventually
 
 CODE = grpc.StatusCode

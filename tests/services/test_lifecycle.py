@@ -12,11 +12,12 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
+from nexus_registry.conformance.stubs import Stubs
 from ose.registry.v1.entity_service_pb2 import GetEntityRequest
 from ose.registry.v1.watch_service_pb2 import WatchRequest
 from tests.services.samples import create
 from tests.support.refusals import explained
-from tests.support.servers import Program, Stubs, program
+from tests.support.servers import Program, program
 from tests.support.waiting import eventually
 
 CODE = grpc.StatusCode

@@ -7,6 +7,7 @@ import asyncio
 import grpc
 import pytest
 
+from nexus_registry.conformance.stubs import Stubs
 from ose.registry.client import EntityStatus, HealthStatus
 from ose.registry.v1.entity_pb2 import Entity
 from ose.registry.v1.entity_service_pb2 import (
@@ -19,7 +20,7 @@ from ose.registry.v1.relationship_pb2 import Relationship
 from ose.registry.v1.relationship_service_pb2 import DeleteRelationshipRequest
 from tests.services.samples import build, create, service, struct
 from tests.support.refusals import refused
-from tests.support.servers import Running, Stubs
+from tests.support.servers import Running
 
 CODE = grpc.StatusCode
 

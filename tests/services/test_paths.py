@@ -8,6 +8,7 @@ import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from nexus_registry.conformance.stubs import Stubs
 from ose.registry.client import Direction, IncompleteReason, PathCost
 from ose.registry.v1.entity_pb2 import Entity
 from ose.registry.v1.graph_service_pb2 import (
@@ -21,7 +22,7 @@ from ose.registry.v1.graph_service_pb2 import (
 from ose.registry.v1.relationship_service_pb2 import DeleteRelationshipRequest
 from tests.services.samples import build, create, dependency
 from tests.support.refusals import refused
-from tests.support.servers import Running, Stubs
+from tests.support.servers import Running
 
 CODE = grpc.StatusCode
 

@@ -9,6 +9,7 @@ import grpc
 import pytest
 from google.protobuf.json_format import MessageToDict
 
+from nexus_registry.conformance.stubs import Stubs
 from ose.registry.v1.admin_service_pb2 import GetStatisticsRequest
 from ose.registry.v1.entity_pb2 import Entity, EntityStatus
 from ose.registry.v1.entity_service_pb2 import (
@@ -38,7 +39,7 @@ from ose.registry.v1.relationship_service_pb2 import (
 from tests.plugins.samples import manifest, packed, register
 from tests.services.samples import create, service, struct
 from tests.support.refusals import refused
-from tests.support.servers import Running, Stubs
+from tests.support.servers import Running
 from tests.support.waiting import eventually
 
 CODE = grpc.StatusCode

@@ -6,6 +6,7 @@ import grpc
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
+from nexus_registry.conformance.stubs import Stubs
 from ose.registry.v1.relationship_pb2 import HealthCoupling, Relationship
 from ose.registry.v1.relationship_service_pb2 import (
     CreateRelationshipRequest,
@@ -16,7 +17,7 @@ from ose.registry.v1.relationship_service_pb2 import (
 )
 from tests.services.samples import build, create, dependency, struct
 from tests.support.refusals import refused
-from tests.support.servers import Running, Stubs
+from tests.support.servers import Running
 
 CODE = grpc.StatusCode
 SOFT = HealthCoupling.HEALTH_COUPLING_SOFT

@@ -11,13 +11,14 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from hyper_registry.query.search.indexer import Indexer
+from nexus_registry.conformance.stubs import Stubs
 from ose.registry.client import AsyncRegistryClient, EntityStatus, InvalidArgument, Unavailable
 from ose.registry.v1.entity_pb2 import Entity
 from ose.registry.v1.relationship_pb2 import Relationship
 from ose.registry.v1.search_service_pb2 import SearchEntitiesRequest, SearchEntitiesResponse
 from tests.services.samples import build, create, service, struct
 from tests.support.refusals import refused
-from tests.support.servers import Running, Stubs, serving
+from tests.support.servers import Running, serving
 
 CODE = grpc.StatusCode
 

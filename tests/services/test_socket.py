@@ -13,6 +13,7 @@ import pytest
 import structlog
 import websockets
 from websockets.asyncio.client import ClientConnection
+from websockets.typing import Origin
 
 from hyper_registry.web import socket as web_socket
 from ose.registry.client import HealthStatus
@@ -295,6 +296,16 @@ async def test_pages_of_strangers_are_refused(
         registry, "?bookmark_interval=0.1s", origin=f"http://127.0.0.1:{port}"
     ) as own:
         assert await until(own, "ping")
+
+
+async def test_a_page_whose_name_leads_here(registry: Running) -> None:
+    """It cannot connect, though browsers say that it is of the server's own origin."""
+    port = registry.server.http_port
+    uri, origin = f"ws://evil.example:{port}/ws", Origin(f"http://evil.example:{port}")
+    with pytest.raises(websockets.InvalidStatus) as refused:
+        async with websockets.connect(uri, host="127.0.0.1", port=port, origin=origin):
+            pass
+    assert refused.value.response.status_code == 400
 
 
 async def test_an_origin_that_is_allowed_may_connect() -> None:

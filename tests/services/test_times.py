@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from nexus_registry.conformance.stubs import Stubs
 from ose.registry.v1.admin_service_pb2 import CompactRequest
 from ose.registry.v1.entity_service_pb2 import GetEntityRequest, ListEntitiesRequest
 from ose.registry.v1.graph_service_pb2 import GetGraphRequest
@@ -17,7 +18,7 @@ from ose.registry.v1.relationship_service_pb2 import ListRelationshipsRequest
 from tests.services.samples import GENESIS, build, create, dependency
 from tests.services.test_revisions import READS, change, every_read
 from tests.support.refusals import refused
-from tests.support.servers import Running, Stubs, serving
+from tests.support.servers import Running, serving
 
 CODE = grpc.StatusCode
 

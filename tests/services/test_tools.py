@@ -120,3 +120,40 @@ async def test_health_probe(require: Require, registry: Running, tmp_path: Path)
     assert (await run(probe, f"-addr={server.target}"))[0] == 0
     await server.terminate()
     assert (await run(probe, f"-addr={server.target}", "-connect-timeout=1s"))[0] != 0
+
+
+@pytest.mark.parametrize(
+    "symbol",
+    [
+        "ose.registry.v1.LeaseService.RenewLease",
+        "ose.registry.v1.Entity.labels",
+        "grpc.reflection.v1.ServerReflection",
+        "grpc.reflection.v1alpha.ServerReflection.ServerReflectionInfo",
+    ],
+)
+async def test_grpcurl_describes_any_symbol(require: Require, target: str, symbol: str) -> None:
+    """Methods and fields are found too, and reflection itself, by its new name and its old."""
+    code, output = await run(require("grpcurl"), "-plaintext", target, "describe", symbol)
+    assert (code, output.split()[0]) == (0, symbol), output
+
+
+async def test_grpcurl_does_not_find_what_is_not_there(require: Require, target: str) -> None:
+    """A method that its service has not is not found in the file of the service."""
+    symbol = "ose.registry.v1.LeaseService.Renew"
+    code, output = await run(require("grpcurl"), "-plaintext", target, "describe", symbol)
+    assert code != 0
+    assert f"Symbol not found: {symbol}" in output
+
+
+async def test_buf_lists_all_methods(require: Require, target: str) -> None:
+    """Those of reflection included, which it asks for by their new name."""
+    code, output = await run(
+        *(require("buf"), "curl", "--protocol", "grpc", "--http2-prior-knowledge"),
+        *(f"http://{target}", "--list-methods"),
+    )
+    assert code == 0, output
+    assert {
+        "ose.registry.v1.EntityService/GetEntity",
+        "grpc.health.v1.Health/Check",
+        "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    } <= {*output.split()}

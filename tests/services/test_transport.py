@@ -18,13 +18,15 @@ from hyper_registry.app import MAX_REQUEST_BYTES
 from hyper_registry.model.revision import Position
 from hyper_registry.model.rules import MAX_METADATA_DEPTH
 from hyper_registry.registry.view import View
+from nexus_registry.conformance.details import check_details
+from nexus_registry.conformance.stubs import Stubs
 from ose.registry.client import NotFound
 from ose.registry.v1.entity_pb2 import Entity
 from ose.registry.v1.entity_service_pb2 import CreateEntityRequest, GetEntityRequest
 from ose.registry.v1.watch_service_pb2 import WatchRequest
 from tests.services.samples import create, service, struct
-from tests.support.refusals import check_details, refused
-from tests.support.servers import Running, Stubs
+from tests.support.refusals import refused
+from tests.support.servers import Running
 
 CODE = grpc.StatusCode
 Raw = Callable[[str, bytes], "grpc.aio.UnaryUnaryCall[bytes, bytes]"]

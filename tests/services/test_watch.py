@@ -13,6 +13,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from nexus_registry.conformance.stubs import Stubs
 from ose.registry.client import EntityFilter, EventType, RelationshipFilter, WatchKind
 from ose.registry.v1.admin_service_pb2 import CompactRequest, GetStatisticsRequest
 from ose.registry.v1.entity_pb2 import Entity
@@ -23,7 +24,7 @@ from ose.registry.v1.relationship_service_pb2 import DeleteRelationshipRequest
 from ose.registry.v1.watch_service_pb2 import Event, WatchRequest, WatchResponse
 from tests.services.samples import GENESIS, build, create, dependency, service, struct
 from tests.support.refusals import explained
-from tests.support.servers import Running, Stubs, serving
+from tests.support.servers import Running, serving
 from tests.support.waiting import eventually
 
 CODE = grpc.StatusCode

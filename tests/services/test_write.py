@@ -9,6 +9,7 @@ import grpc
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
+from nexus_registry.conformance.stubs import Stubs
 from ose.registry.client import EntityStatus
 from ose.registry.v1.entity_pb2 import Entity
 from ose.registry.v1.entity_service_pb2 import GetEntityRequest, ListEntitiesRequest
@@ -21,7 +22,7 @@ from ose.registry.v1.registry_service_pb2 import (
 from ose.registry.v1.relationship_pb2 import Relationship
 from tests.services.samples import GENESIS, build, create, dependency, service, struct
 from tests.support.refusals import refused
-from tests.support.servers import Running, Stubs
+from tests.support.servers import Running
 
 CODE = grpc.StatusCode
 CREATED, UPDATED, UNCHANGED, DELETED = (

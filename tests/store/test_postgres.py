@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from hyper_registry.model.errors import CommitUnknown, StoreLost, StoreUnavailable
 from hyper_registry.registry.engine import Engine
-from hyper_registry.store.base import Seat
+from hyper_registry.store.base import Hold, Renewals, Seat
 from hyper_registry.store.postgres import PostgresStore
 from hyper_registry.store.rules import check_same
 from tests.store.builders import batch, change, create, head_of, write
@@ -209,6 +209,52 @@ async def test_a_seat_is_taken_once(url: str) -> None:
     assert await store.take_seat("x", "bob", again) == ("bob", 2, 3)
     assert await store.take_seat("x", "ann", again) == ("bob", 2, 3)
     await store.aclose()
+
+
+async def test_what_is_said_of_leases_that_are_held(url: str) -> None:
+    """Only who was not renewed since is held; a renewal ends it, and so does whoever says so."""
+    store = PostgresStore(url)
+    await store.open()
+    try:
+        await store.renew(["a", "b", "c"])
+        await store.renew(["a"])
+        await store.hold_back({"a": 1, "b": 1, "c": 1, "new": 0}, [])
+        assert await store.all_renewals() == {
+            "a": Renewals(2),
+            "b": Renewals(1, Hold.HELD),
+            "c": Renewals(1, Hold.HELD),
+            "new": Renewals(0, Hold.HELD),
+        }
+        await store.renew(["b"])
+        await store.let_go()
+        await store.hold_back({"c": 1}, ["new"])
+        assert await store.all_renewals() == {
+            "a": Renewals(2),
+            "b": Renewals(2),
+            "c": Renewals(1, Hold.LET_GO),
+            "new": Renewals(0),
+        }
+    finally:
+        await store.aclose()
+
+
+async def test_a_database_of_the_schema_before(url: str, cluster: Cluster) -> None:
+    """It is one of this schema when it has been opened, and keeps what was counted."""
+    store = PostgresStore(url)
+    await store.open()
+    await store.renew(["a"])
+    await store.aclose()
+    cluster.ask("UPDATE registry_head SET schema_version = 5", url)
+    cluster.ask("UPDATE alembic_version SET version_num = '5'", url)
+    cluster.ask("ALTER TABLE lease_renewals DROP COLUMN hold", url)
+    with pytest.raises(StoreUnavailable, match="run nexus-registry migrate"):
+        await PostgresStore(url, migrates=False).open()
+    store = PostgresStore(url)
+    await store.open()
+    try:
+        assert await store.all_renewals() == {"a": Renewals(1)}
+    finally:
+        await store.aclose()
 
 
 async def test_a_head_that_went_back_is_noticed(url: str) -> None:

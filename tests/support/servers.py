@@ -11,133 +11,18 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from unittest.mock import patch
-
-import grpc
-from grpc_health.v1 import health_pb2_grpc
 
 from hyper_registry.app import Server
 from hyper_registry.config import Config
+from nexus_registry.conformance.http_channel import HttpChannel
+from nexus_registry.conformance.stubs import Stubs
 from ose.registry.client import AsyncRegistryClient, RetryPolicy
-from ose.registry.v1.admin_service_pb2_grpc import AdminServiceStub
-from ose.registry.v1.entity_service_pb2_grpc import EntityServiceStub
-from ose.registry.v1.feature_service_pb2_grpc import FeatureServiceStub
-from ose.registry.v1.graph_service_pb2_grpc import GraphServiceStub
-from ose.registry.v1.health_service_pb2_grpc import HealthServiceStub
-from ose.registry.v1.lease_service_pb2_grpc import LeaseServiceStub
-from ose.registry.v1.plugin_service_pb2_grpc import PluginServiceStub
-from ose.registry.v1.registry_service_pb2_grpc import RegistryServiceStub
-from ose.registry.v1.relationship_service_pb2_grpc import RelationshipServiceStub
-from ose.registry.v1.search_service_pb2_grpc import SearchServiceStub
-from ose.registry.v1.watch_service_pb2_grpc import WatchServiceStub
-from tests.support.http_channel import HttpChannel
-
-if TYPE_CHECKING:
-    from ose.registry.v1.admin_service_pb2_grpc import AdminServiceAsyncStub
-    from ose.registry.v1.entity_service_pb2_grpc import EntityServiceAsyncStub
-    from ose.registry.v1.feature_service_pb2_grpc import FeatureServiceAsyncStub
-    from ose.registry.v1.graph_service_pb2_grpc import GraphServiceAsyncStub
-    from ose.registry.v1.health_service_pb2_grpc import HealthServiceAsyncStub
-    from ose.registry.v1.lease_service_pb2_grpc import LeaseServiceAsyncStub
-    from ose.registry.v1.plugin_service_pb2_grpc import PluginServiceAsyncStub
-    from ose.registry.v1.registry_service_pb2_grpc import RegistryServiceAsyncStub
-    from ose.registry.v1.relationship_service_pb2_grpc import RelationshipServiceAsyncStub
-    from ose.registry.v1.search_service_pb2_grpc import SearchServiceAsyncStub
-    from ose.registry.v1.watch_service_pb2_grpc import WatchServiceAsyncStub
 
 START_SECONDS = 60.0
 """How long a program may take until it serves; the kernels may have to be compiled first."""
-
-_CHANNEL: list[tuple[str, int | str]] = [
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 500),
-    ("grpc.enable_retries", 0),
-    # A channel with options of its own would share its connections with every other one.
-    ("grpc.use_local_subchannel_pool", 1),
-    # Where a target has several addresses, calls go to all of them in turn.
-    ("grpc.lb_policy_name", "round_robin"),
-]
-
-
-class Stubs:
-    """A channel of its own, and the generated stubs of every service on it.
-
-    `channel` may be another one that makes calls, such as one that makes them over HTTP.
-    """
-
-    def __init__(self, target: str, channel: Any = None) -> None:
-        self.target = target
-        self.channel = channel or grpc.aio.insecure_channel(target, _CHANNEL)
-
-    @cached_property
-    def entities(self) -> EntityServiceAsyncStub:
-        """EntityService."""
-        return EntityServiceStub(self.channel)
-
-    @cached_property
-    def relationships(self) -> RelationshipServiceAsyncStub:
-        """RelationshipService."""
-        return RelationshipServiceStub(self.channel)
-
-    @cached_property
-    def registry(self) -> RegistryServiceAsyncStub:
-        """RegistryService."""
-        return RegistryServiceStub(self.channel)
-
-    @cached_property
-    def graph(self) -> GraphServiceAsyncStub:
-        """GraphService."""
-        return GraphServiceStub(self.channel)
-
-    @cached_property
-    def search(self) -> SearchServiceAsyncStub:
-        """SearchService."""
-        return SearchServiceStub(self.channel)
-
-    @cached_property
-    def watch(self) -> WatchServiceAsyncStub:
-        """WatchService."""
-        return WatchServiceStub(self.channel)
-
-    @cached_property
-    def leases(self) -> LeaseServiceAsyncStub:
-        """LeaseService."""
-        return LeaseServiceStub(self.channel)
-
-    @cached_property
-    def plugins(self) -> PluginServiceAsyncStub:
-        """PluginService."""
-        return PluginServiceStub(self.channel)
-
-    @cached_property
-    def features(self) -> FeatureServiceAsyncStub:
-        """FeatureService."""
-        return FeatureServiceStub(self.channel)
-
-    @cached_property
-    def explaining(self) -> HealthServiceAsyncStub:
-        """HealthService, which is not the standard one."""
-        return HealthServiceStub(self.channel)
-
-    @cached_property
-    def admin(self) -> AdminServiceAsyncStub:
-        """AdminService."""
-        return AdminServiceStub(self.channel)
-
-    @cached_property
-    def health(self) -> Any:
-        """The standard health service."""
-        return health_pb2_grpc.HealthStub(self.channel)
-
-    async def aclose(self) -> None:
-        """Closes the channel."""
-        await self.channel.close()
 
 
 @dataclass(frozen=True)

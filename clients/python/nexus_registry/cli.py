@@ -58,6 +58,7 @@ COMMANDS: Final = {
     "stats": _lazy("stats", "Show what the registry holds."),
     "top": _lazy("top", "Show how a registry is doing, live."),
     "health": _lazy("health", "Tell whether the registry serves, or why an entity is not well."),
+    "conformance": _lazy("conformance", "Check whether a registry keeps its promises."),
     "compact": _lazy("compact", "Forget the past before a revision."),
     "completion": _lazy(
         "completion", "Write what makes a shell complete this program's command lines."

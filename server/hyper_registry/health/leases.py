@@ -2,9 +2,9 @@
 
 A renewal changes nothing that is in the log, so that ten thousand of them cost next to nothing;
 what became of a lease is in the log. A server that has its store for itself knows of every renewal.
-Servers that share one count them there, and whoever has leases expire times the counters by a clock
-of its own. After a start, and when another server takes that over, every lease has its whole time
-again.
+Servers that share one count them there, and each times the counters by a clock of its own; one of
+them has leases expire, and says there which it holds back. After a start, and when another server
+takes that over, every lease has its whole time again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import asyncio
 import heapq
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -26,7 +26,7 @@ from hyper_registry.registry.committer import Committer
 from hyper_registry.registry.duty import Duty
 from hyper_registry.registry.mutations import Composed, Decision, WriteRequest
 from hyper_registry.registry.rounds import Rounds
-from hyper_registry.store.base import SharedStore, Store
+from hyper_registry.store.base import Hold, Renewals, SharedStore, Store
 from hyper_registry.watch import keeping
 from hyper_registry.watch.keeping import Keeper
 from ose.registry.v1.entity_pb2 import Entity
@@ -39,6 +39,8 @@ _WINDOW_SECONDS = 60.0
 _MOST_AT_ONCE = 500
 # How often renewals by other servers are looked for.
 _COUNT_SECONDS = 0.5
+
+_NEVER = Renewals()
 
 _log = structlog.get_logger(__name__)
 
@@ -104,18 +106,20 @@ class Leases(Keeper):
         self._registry = registry
         self._committer = registry.committer
         self._store = registry.store if isinstance(registry.store, SharedStore) else None
-        self._counters: Mapping[str, int] = {}
+        self._renewals: Mapping[str, Renewals] = {}
         self._counted_at = 0.0
+        self._term = 0
         self._renewing = Rounds(self._count)
         self._is_on_duty = True
         self._holding = holding or Holding()
         self._time = LeaseTime(steady)
         self._live: dict[str, _Live] = {}
         self._by_entity: dict[str, set[str]] = {}
-        # When to look at which lease: one that is not overdue is in it once, no later than at its
-        # deadline.
+        # When to look at which lease, for who has them expire: one that is not overdue is in it
+        # once, no later than at its deadline.
         self._queue: list[tuple[float, int, str]] = []
         self._numbers = 0
+        # Where another server has leases expire: those that it holds back.
         self._overdue: dict[str, None] = {}
         self._expired: deque[float] = deque()
         self._expirer: asyncio.Task[None] | None = None
@@ -151,7 +155,9 @@ class Leases(Keeper):
     def remaining(self, lease_id: str) -> float:
         """How many seconds a lease lasts, unless it is renewed; 0 if it is overdue or unknown."""
         live = self._live.get(lease_id)
-        return 0.0 if live is None else max(0.0, live.deadline - self._time.now())
+        if live is None or self.is_held(lease_id):
+            return 0.0
+        return max(0.0, live.deadline - self._time.now())
 
     def of_entity(self, entity_id: str) -> frozenset[str]:
         """The ids of the leases that hold an entity."""
@@ -188,14 +194,21 @@ class Leases(Keeper):
         return found
 
     async def release(self) -> int:
-        """Lets those expire that are held; answers how many they were."""
+        """Lets those expire that are held, by whichever server; answers how many did.
+
+        Raises StoreUnavailable where others have to be asked and told.
+        """
+        if self._store is not None and not self._is_on_duty:
+            await self._registry.current()
+            await self.reached(self._view.visible, None)
+            await self._store.let_go()
+            await self._see_renewals(self._store)
         if not self.is_holding:
             return 0
-        held = [*self._overdue]
-        await self._end_all(held)
+        ended = await self._end_all([*self._overdue])
         # Somebody has seen that they are gone, so they say nothing of those who come after them.
         self._expired.clear()
-        return len(held)
+        return ended
 
     # Following
 
@@ -241,7 +254,7 @@ class Leases(Keeper):
     async def tick(self) -> None:
         """Lets what is overdue expire, unless it is too much at once."""
         if self._store is not None:
-            await self._see_renewals(self._store)
+            await self._keep_up(self._store)
         if not self._is_on_duty:
             return
         now = self._time.now()
@@ -264,30 +277,58 @@ class Leases(Keeper):
         if self._store is not None:
             await self._store.renew(ids)
 
-    async def _see_renewals(self, store: SharedStore) -> None:
-        """Begins the time of those leases anew that were renewed elsewhere."""
-        takes_over = self._registry.duty.is_ours and not self._is_on_duty
-        self._is_on_duty = self._registry.duty.is_ours
-        if takes_over:
+    async def _keep_up(self, store: SharedStore) -> None:
+        """Finds out whose turn it is, and what other servers know of the leases."""
+        duty = self._registry.duty
+        takes_over = duty.is_ours and not self._is_on_duty
+        self._is_on_duty = duty.is_ours
+        if takes_over or duty.term != self._term:
+            self._term = duty.term
             # Nobody knows how much of it had passed.
             self._overdue.clear()
+            self._queue.clear()
             for live in self._live.values():
                 self._begin_anew(live)
-        now = self._time.now()
-        if now < self._counted_at + _COUNT_SECONDS or not self._live:
-            return
-        self._counted_at = now
-        before, self._counters = self._counters, await store.all_renewals()
-        for lease_id, counter in self._counters.items():
+        if self._live and self._time.now() >= self._counted_at + _COUNT_SECONDS:
+            await self._see_renewals(store)
+            if self._is_on_duty:
+                await self._tell_held(store)
+
+    async def _see_renewals(self, store: SharedStore) -> None:
+        """Begins the time of those leases anew that were renewed elsewhere."""
+        self._counted_at = self._time.now()
+        found = await store.all_renewals()
+        before, self._renewals = self._renewals, found
+        for lease_id, renewals in found.items():
             renewed = self._live.get(lease_id)
-            if renewed is not None and counter != before.get(lease_id, 0):
+            if renewed is not None and renewals.number != before.get(lease_id, _NEVER).number:
                 self._begin_anew(renewed)
-        gone = [lease_id for lease_id in self._counters if lease_id not in self._live]
-        if self._is_on_duty and len(gone) > max(_MOST_AT_ONCE, len(self._live)):
+        if not self._is_on_duty:
+            self._overdue = dict.fromkeys(self._said_to_be(Hold.HELD, Hold.LET_GO))
+            self.is_holding = bool(self._overdue)
+
+    async def _tell_held(self, store: SharedStore) -> None:
+        """Has the other servers know which leases are held back, and hears what they were told."""
+        if any(self._said_to_be(Hold.LET_GO)):
+            # Another server is about to have them expire, as `release` does.
+            self._expired.clear()
+        held = self._overdue if self.is_holding else {}
+        said = {*self._said_to_be(Hold.HELD, Hold.LET_GO)}
+        new = {one: self._renewals.get(one, _NEVER).number for one in held.keys() - said}
+        if new or said - held.keys():
+            await store.hold_back(new, said - held.keys())
+        gone = [lease_id for lease_id in self._renewals if lease_id not in self._live]
+        if len(gone) > max(_MOST_AT_ONCE, len(self._live)):
             await store.forget_renewals(gone)
-            self._counters = {
-                one: self._counters[one] for one in self._live.keys() & self._counters
+            self._renewals = {
+                one: self._renewals[one] for one in self._live.keys() & self._renewals
             }
+
+    def _said_to_be(self, *holds: Hold) -> Iterator[str]:
+        """The leases of which the store says that they are held, in one of these ways."""
+        for lease_id, renewals in self._renewals.items():
+            if renewals.hold in holds and lease_id in self._live:
+                yield lease_id
 
     def _begin_anew(self, live: _Live) -> None:
         live.deadline = self._time.now() + live.lease.ttl
@@ -307,20 +348,26 @@ class Leases(Keeper):
         self.is_holding = holds
 
     def _await(self, live: _Live) -> None:
-        heapq.heappush(self._queue, (live.deadline, live.number, live.lease.id))
+        # Nobody takes anything out of it elsewhere.
+        if self._is_on_duty:
+            heapq.heappush(self._queue, (live.deadline, live.number, live.lease.id))
 
-    async def _end_all(self, ids: Sequence[str]) -> None:
+    async def _end_all(self, ids: Sequence[str]) -> int:
+        """Ends leases if they are overdue; answers how many."""
+        ended = 0
         for start in range(0, len(ids), _MOST_AT_ONCE):
             self._time.now()
-            await asyncio.gather(*map(self._end_one, ids[start : start + _MOST_AT_ONCE]))
+            some = map(self._end_one, ids[start : start + _MOST_AT_ONCE])
+            ended += sum(await asyncio.gather(*some))
+        return ended
 
-    async def _end_one(self, lease_id: str) -> None:
+    async def _end_one(self, lease_id: str) -> bool:
         live = self._live.get(lease_id)
         if live is None or live.ending is not None:
-            return
+            return False
         live.ending = asyncio.get_running_loop().create_future()
         ending = Ending(lease_id, is_due=lambda: lease_id in self._overdue)
-        known = self._counters.get(lease_id, 0)
+        known = self._renewals.get(lease_id, _NEVER).number
 
         def renewed(counters: Mapping[str, int]) -> None:
             if counters[lease_id] != known:
@@ -338,6 +385,7 @@ class Leases(Keeper):
             if await self._committer.submit(request):
                 self._expired.append(self._time.now())
                 self._drop(LEASE, lease_id)
+                return True
         except EntityNotFound:
             self._drop(LEASE, lease_id)
         except RegistryError as error:
@@ -346,6 +394,7 @@ class Leases(Keeper):
         finally:
             live.ending.set_result(None)
             live.ending = None
+        return False
 
 
 def _whether(decision: Decision) -> bytes:

@@ -116,6 +116,8 @@ class Vitals:
         return f"there are less than {LEAST_ROOM_BYTES >> 20} MiB of room" if is_full else ""
 
     def _lag(self) -> str:
+        if self._engine.outdated:
+            return self._engine.outdated
         now, visible = self._steady(), self._engine.view.visible
         self._seen.append((now, visible))
         while len(self._seen) > 1 and self._seen[1][0] <= now - LAG_SECONDS:

@@ -588,12 +588,19 @@ class CommitUnknown(Unavailable):
 
 
 class NotServing(Unavailable):
-    """The server is shutting down or still building its view."""
+    """The server is shutting down or still building its view.
+
+    Or it `is_outdated`: a newer version of the registry has written what it does not know. That
+    cannot be passed over, since whatever follows from it would be wrong.
+    """
 
     reason = "NOT_SERVING"
 
-    def __init__(self, detail: str = "the server is not serving") -> None:
+    def __init__(
+        self, detail: str = "the server is not serving", *, is_outdated: bool = False
+    ) -> None:
         super().__init__(detail)
+        self.is_outdated = is_outdated
 
 
 def _fitting(violations: Iterable[Violation]) -> Iterator[Violation]:

@@ -52,17 +52,27 @@ class Duty:
         """Whether this server does it now."""
         return self._store is None or self._steady() < self._until
 
+    @property
+    def term(self) -> int:
+        """Which holder's turn it is, as far as is known; 0 where servers do not take turns."""
+        return self._seat.term
+
     def start(self) -> None:
         """Begins to take turns."""
         if self._store is not None:
             self._changed_at = self._steady()
             self._task = asyncio.create_task(self._run(self._store), name=f"duty-{self._name}")
 
-    async def aclose(self) -> None:
-        """Ends; another server takes it over in a while."""
+    def resign(self) -> None:
+        """Leaves it to others, for good; one of them takes it over in a while."""
         self._until = 0.0
         if self._task is not None:
             self._task.cancel()
+
+    async def aclose(self) -> None:
+        """Ends; another server takes it over in a while."""
+        self.resign()
+        if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def beat(self, store: SharedStore) -> None:

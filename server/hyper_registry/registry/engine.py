@@ -13,6 +13,7 @@ import structlog
 from hyper_registry.model import times
 from hyper_registry.model.errors import (
     InvalidArgument,
+    NotServing,
     RegistryError,
     RevisionCompacted,
     RevisionInFuture,
@@ -77,7 +78,8 @@ class Engine:
     """A registry that runs in this process. `start` before anything else, `aclose` at the end.
 
     `verified_at` is when it was last known whether the store can be read, by the monotonic clock,
-    and `unverified` why it could not, '' if it could.
+    and `unverified` why it could not, '' if it could. `outdated` is why the log cannot be followed
+    any more, '' if it can: a newer version has written to it.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Engine:
         self.store = store
         self.verified_at = time.monotonic()
         self.unverified = ""
+        self.outdated = ""
         self._lost: StoreLost | None = None
         self._is_lost = asyncio.Event()
         self.view = View()
@@ -101,7 +104,9 @@ class Engine:
         self.pins = Pins(time.monotonic)
         self.duty = Duty(store, "tidy")
         self._replica = (
-            Replica(store, self.committer, self._lose) if isinstance(store, SharedStore) else None
+            Replica(store, self.committer, self._lose, self._fall_behind)
+            if isinstance(store, SharedStore)
+            else None
         )
         # The floor at the last sweep: what lies below it nobody has pinned any more.
         self._trimmable = 0
@@ -109,7 +114,10 @@ class Engine:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Opens the store, builds the view and begins to write. Raises StoreUnavailable."""
+        """Opens the store, builds the view and begins to write.
+
+        Raises StoreUnavailable, or NotServing if a newer version wrote what is not known here.
+        """
         await self.store.open()
         if self.store.doubts:
             _log.warning("store_not_durable", off=self.store.doubts)
@@ -173,7 +181,7 @@ class Engine:
         return f"{self.epoch}:{self.feed.lineage.mark(revision)}"
 
     def readable(self, revision: int) -> bool:
-        """Whether this revision can be read now."""
+        """Whether this revision can be read by who holds on to it: a page token, or a stream."""
         view = self.view
         return revision <= view.visible and (revision >= view.floor or revision in self.pins)
 
@@ -209,10 +217,13 @@ class Engine:
         return options.stale_ok or 0 < options.at_revision <= self.view.visible
 
     def past(self, revision: int) -> int:
-        """The revision, if it can be read. Raises RevisionInFuture or RevisionCompacted."""
+        """The revision, if it may be asked for. Raises RevisionInFuture or RevisionCompacted.
+
+        One that is pinned may not: a pin is of a page token, a stream, or who follows the log here.
+        """
         if revision > self.view.visible:
             raise RevisionInFuture(revision, self.view.visible)
-        if not self.readable(revision):
+        if revision < self.view.floor:
             raise RevisionCompacted(revision, self.view.floor)
         return revision
 
@@ -234,7 +245,7 @@ class Engine:
             await self.committer.close_time(time)
         head = self.committer.head
         revision = head.revision if time >= head.time else await self.store.revision_at(time)
-        if revision is None or not self.readable(revision):
+        if revision is None or revision < self.view.floor:
             raise RevisionCompacted(times.shown(time), self.view.floor)
         return revision
 
@@ -309,6 +320,13 @@ class Engine:
             _log.error("store_lost", error=error.message)
             self._lost = error
             self._is_lost.set()
+
+    def _fall_behind(self, error: NotServing) -> None:
+        """Ends who follows the log, and leaves what one server does at a time to the others."""
+        _log.error("registry_outdated", error=error.message)
+        self.outdated = error.message
+        self.duty.resign()
+        self.feed.close(error.message)
 
     async def part(self) -> None:
         """Sees to it that a history that went back, under servers that go on, has another name.

@@ -35,6 +35,7 @@ class Feed:
         self._bytes = 0
         self._waiters: asyncio.Future[None] | None = None
         self._closed = False
+        self._why = "the server is shutting down"
         self.revision = 0
         self.floor = 0
         self.lineage = Lineage()
@@ -60,7 +61,7 @@ class Feed:
         """Waits until the newest revision is higher than this. Raises NotServing once closed."""
         while self.revision <= revision:
             if self._closed:
-                raise NotServing("the server is shutting down")
+                raise self.ended()
             if self._waiters is None:
                 self._waiters = asyncio.get_running_loop().create_future()
             # Shielded: the future is everyone's, and one who leaves must not cancel it for the
@@ -83,10 +84,14 @@ class Feed:
         # The store may have committed what is not published yet.
         return [part for part in parts if part[0].revision <= self.revision]
 
-    def close(self) -> None:
-        """Ends every wait."""
-        self._closed = True
+    def close(self, why: str = "") -> None:
+        """Ends every wait: nothing follows any more. `why` is what those are told who wait."""
+        self._closed, self._why = True, why or self._why
         self._wake()
+
+    def ended(self) -> NotServing:
+        """What those get who wait for what will not come."""
+        return NotServing(self._why)
 
     def _wake(self) -> None:
         if self._waiters is not None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import structlog
 
-from hyper_registry.model.errors import RegistryError, StoreLost, StoreUnavailable
+from hyper_registry.model.errors import NotServing, RegistryError, StoreLost, StoreUnavailable
 from hyper_registry.registry.committer import Committer
 from hyper_registry.registry.rounds import Rounds
 from hyper_registry.store.base import SharedStore
@@ -30,15 +30,22 @@ _log = structlog.get_logger(__name__)
 class Replica:
     """Follows what other servers commit to a shared store. `start` and `aclose`.
 
-    `lost` is called when the store turns out to hold another history.
+    `lost` is called when the store turns out to hold another history, and `outdated` when a newer
+    version has written to it what this one cannot follow.
     """
 
     def __init__(
-        self, store: SharedStore, committer: Committer, lost: Callable[[StoreLost], None]
+        self,
+        store: SharedStore,
+        committer: Committer,
+        lost: Callable[[StoreLost], None],
+        outdated: Callable[[NotServing], None],
     ) -> None:
         self._store = store
         self._committer = committer
         self._lost = lost
+        self._outdated = outdated
+        self._ended: NotServing | None = None
         self._looks = Rounds(lambda _: self._look())
         self._polling: asyncio.Task[None] | None = None
 
@@ -57,8 +64,10 @@ class Replica:
         """Waits until the view has everything that was committed before this was called.
 
         Raises StoreUnavailable if that takes longer than `seconds`, or PATIENCE_SECONDS, or if the
-        head cannot be read.
+        head cannot be read, and NotServing if it cannot be followed.
         """
+        if self._ended is not None:
+            raise self._ended
         patience = PATIENCE_SECONDS if seconds is None else min(seconds, PATIENCE_SECONDS)
         try:
             async with asyncio.timeout(patience):
@@ -77,9 +86,14 @@ class Replica:
         except StoreLost as error:
             self._lost(error)
             raise
+        except NotServing as error:
+            if error.is_outdated and self._ended is None:
+                self._ended = error
+                self._outdated(error)
+            raise
 
     async def _poll(self) -> None:
-        while True:
+        while self._ended is None:
             try:
                 await self._store.woken(POLL_SECONDS)
                 await self.current()

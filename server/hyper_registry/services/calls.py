@@ -43,6 +43,7 @@ class Call:
 
 
 Answer = Message | bytes
+_PRESENT, _STALE = ReadOptions(), ReadOptions(stale_ok=True)
 Stream = AsyncIterator[Answer]
 
 
@@ -63,10 +64,18 @@ class Reading(Protocol):
 
 def read_options(request: Reading) -> ReadOptions:
     """The read options of a request that has them. Raises InvalidArgument."""
-    at_time = micros("at_time", request.at_time) if request.HasField("at_time") else None
-    if at_time is not None and request.at_revision:
+    at_revision, min_revision, stale_ok = (
+        request.at_revision,
+        request.min_revision,
+        request.stale_ok,
+    )
+    if not request.HasField("at_time"):
+        if not at_revision and not min_revision:
+            return _STALE if stale_ok else _PRESENT
+        return ReadOptions(at_revision, min_revision, stale_ok)
+    if at_revision:
         raise InvalidArgument.of("at_time", "not together with at_revision")
-    return ReadOptions(request.at_revision, request.min_revision, request.stale_ok, at_time)
+    return ReadOptions(0, min_revision, stale_ok, micros("at_time", request.at_time))
 
 
 def micros(field: str, time: Timestamp) -> int:

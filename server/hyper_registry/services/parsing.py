@@ -165,17 +165,22 @@ def delete_relationship(relationship_id: str, expected_revision: int) -> DeleteR
 
 def mutations(messages: Sequence[mutation_pb2.Mutation]) -> list[Mutation]:
     """The mutations of a batch."""
+    batch_size(messages)
+    parsed: list[Mutation] = []
+    for number, message in enumerate(messages):
+        try:
+            parsed.append(mutation(message))
+        except InvalidArgument as error:
+            raise error.prefixed(f"mutations[{number}]") from None
+    return parsed
+
+
+def batch_size(messages: Sequence[mutation_pb2.Mutation]) -> None:
+    """Refuses a batch of no mutations, and one of too many."""
     if not messages:
         raise InvalidArgument.of("mutations", "at least one")
     if len(messages) > MAX_MUTATIONS:
         raise LimitExceeded("mutations", "max_mutations", MAX_MUTATIONS, len(messages))
-    parsed: list[Mutation] = []
-    for number, message in enumerate(messages):
-        try:
-            parsed.append(_mutation(message))
-        except InvalidArgument as error:
-            raise error.prefixed(f"mutations[{number}]") from None
-    return parsed
 
 
 def preconditions(messages: Sequence[mutation_pb2.Precondition]) -> list[Precondition]:
@@ -205,7 +210,8 @@ def required(field: str, message: Message) -> None:
         raise InvalidArgument.of(field, "required")
 
 
-def _mutation(message: mutation_pb2.Mutation) -> Mutation:
+def mutation(message: mutation_pb2.Mutation) -> Mutation:
+    """A mutation of a batch."""
     match message.WhichOneof("operation"):
         case "create_entity":
             return CreateEntity(nested("create_entity", new_entity, message.create_entity))

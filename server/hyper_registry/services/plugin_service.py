@@ -80,6 +80,10 @@ class PluginService:
         """Registers a plugin."""
         parsing.required("manifest", request)
         manifest = parsing.nested("manifest", parse_manifest, request.manifest)
+        if not manifest.metadata.feature:
+            # By the rules of now, whichever server they were written at.
+            revision = await self._engine.read_revision(ReadOptions(), call.remaining())
+            await self._catalogue.reached(revision, call.remaining())
         registration = await self._classifying.registration(manifest)
 
         def compose(view: View) -> Iterator[Mutation]:

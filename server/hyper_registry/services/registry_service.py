@@ -14,6 +14,7 @@ from hyper_registry.registry.mutations import Decision, Outcome, Result, WriteRe
 from hyper_registry.registry.table import frame
 from hyper_registry.services import parsing
 from hyper_registry.services.calls import Answer, Call, Stream, body_hash, read_options, result_key
+from hyper_registry.services.independent import write_each
 from hyper_registry.services.writing import write
 from ose.registry.v1 import mutation_pb2
 from ose.registry.v1 import registry_service_pb2 as api
@@ -35,7 +36,9 @@ class RegistryService:
         self._engine = engine
 
     async def write(self, request: api.WriteRequest, call: Call) -> Answer:
-        """Applies a batch as one revision."""
+        """Applies a batch as one revision, or each of its mutations as one."""
+        if request.independent:
+            return await write_each(self._engine, request, _written, call)
         mutations = parsing.mutations(request.mutations)
         conditions = parsing.preconditions(request.preconditions)
         return await write(self._engine, request, mutations, _written, call, conditions, True)

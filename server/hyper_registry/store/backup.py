@@ -31,9 +31,8 @@ import ormsgpack
 import zstandard
 
 from hyper_registry import __version__
-from hyper_registry.model import revision
 from hyper_registry.model.errors import RevisionCompacted, StoreUnavailable
-from hyper_registry.model.revision import Action, Change, Commit, Head
+from hyper_registry.model.revision import Change, Commit, Head
 from hyper_registry.store.base import (
     EntityColumns,
     HealthRow,
@@ -42,6 +41,7 @@ from hyper_registry.store.base import (
     Snapshot,
     StoredResult,
 )
+from hyper_registry.store.rules import known_change
 
 MAGIC = b"\x89OSE-REGISTRY\r\n\x1a\n"
 """Begins every backup; what copies text, or stops at a control character, damages it visibly."""
@@ -357,7 +357,7 @@ def _commit(
     changes: Sequence[Sequence[Any]],
 ) -> Commit:
     made = tuple(
-        Change(revision.Kind(kind), Action(action), id_, ordinal, before, after)
+        known_change(number, Change(kind, action, id_, ordinal, before, after))
         for kind, action, id_, ordinal, before, after in changes
     )
     return Commit(number, time_, actor, method, request_id, made, hash_)

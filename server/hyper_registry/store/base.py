@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import NamedTuple
 
 from hyper_registry.model.entity import Entity
@@ -417,6 +418,24 @@ class Seat(NamedTuple):
     beat: int = 0
 
 
+class Hold(IntEnum):
+    """Whether a lease that is overdue is kept from expiring. The numbers are stored.
+
+    One that is LET_GO was held, until somebody said that it is to expire.
+    """
+
+    NONE = 0
+    HELD = 1
+    LET_GO = 2
+
+
+class Renewals(NamedTuple):
+    """How often a lease was renewed, and whether it has been held back since."""
+
+    number: int = 0
+    hold: Hold = Hold.NONE
+
+
 class SharedStore(Store):
     """A store that several servers have open at once. `Transaction.renewals` works there."""
 
@@ -440,14 +459,27 @@ class SharedStore(Store):
 
     @abstractmethod
     async def renew(self, lease_ids: Collection[str]) -> None:
-        """Counts one more renewal of each of these leases; waits for those that are held.
+        """Counts one more renewal of each of these leases, none of which is held back then.
 
-        A crash of the database may forget the last ones. Raises StoreUnavailable.
+        Waits for those that a transaction has. A crash of the database may forget the last ones.
+        Raises StoreUnavailable.
         """
 
     @abstractmethod
-    async def all_renewals(self) -> Mapping[str, int]:
-        """How often each lease has been renewed that ever was. Raises StoreUnavailable."""
+    async def all_renewals(self) -> Mapping[str, Renewals]:
+        """What is known of each lease that was ever renewed or held. Raises StoreUnavailable."""
+
+    @abstractmethod
+    async def hold_back(self, renewals: Mapping[str, int], ended: Collection[str]) -> None:
+        """Says of leases that they are held back, and of those in `ended` that they no longer are.
+
+        The number is how often each had been renewed: who was renewed since is not held. Raises
+        StoreUnavailable.
+        """
+
+    @abstractmethod
+    async def let_go(self) -> None:
+        """Says that every lease that is held back may expire. Raises StoreUnavailable."""
 
     @abstractmethod
     async def forget_renewals(self, lease_ids: Sequence[str]) -> None:

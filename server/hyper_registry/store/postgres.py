@@ -26,7 +26,7 @@ from sqlalchemy import Connection, Engine, NullPool, create_engine
 from hyper_registry.model.errors import RegistryError, StoreFull, StoreLost, StoreUnavailable
 from hyper_registry.model.revision import Head
 from hyper_registry.store import postgres_write, queries, schema, views
-from hyper_registry.store.base import Batch, Seat, SharedStore
+from hyper_registry.store.base import Batch, Hold, Renewals, Seat, SharedStore
 from hyper_registry.store.bell import Bell
 from hyper_registry.store.checksums import Damaged
 from hyper_registry.store.queries import HeadRow
@@ -70,7 +70,7 @@ WHERE known.term = %(term)s AND known.beat = %(beat)s
 _RENEW = """
 INSERT INTO lease_renewals AS known (lease_id, counter)
 SELECT given, 1 FROM unnest(%s::text[]) AS given ORDER BY given
-ON CONFLICT (lease_id) DO UPDATE SET counter = known.counter + 1
+ON CONFLICT (lease_id) DO UPDATE SET counter = known.counter + 1, hold = 0
 """
 # Rows that are not there yet are made, so that they can be locked.
 _HOLD = """
@@ -78,6 +78,24 @@ INSERT INTO lease_renewals AS known (lease_id, counter)
 SELECT given, 0 FROM unnest(%s::text[]) AS given ORDER BY given
 ON CONFLICT (lease_id) DO UPDATE SET counter = known.counter
 RETURNING lease_id, counter
+"""
+_HOLD_BACK = """
+INSERT INTO lease_renewals AS known (lease_id, counter, hold)
+SELECT given, number, 1 FROM unnest(%s::text[], %s::int8[]) AS row (given, number) ORDER BY given
+ON CONFLICT (lease_id) DO UPDATE SET hold = 1
+WHERE known.counter = excluded.counter AND known.hold = 0
+"""
+_HOLD_NO_MORE = """
+UPDATE lease_renewals SET hold = 0
+WHERE hold <> 0 AND lease_id IN (
+  SELECT lease_id FROM lease_renewals WHERE lease_id = ANY (%s::text[]) ORDER BY lease_id FOR UPDATE
+)
+"""
+_LET_GO = """
+UPDATE lease_renewals SET hold = 2
+WHERE hold = 1 AND lease_id IN (
+  SELECT lease_id FROM lease_renewals WHERE hold = 1 ORDER BY lease_id FOR UPDATE
+)
 """
 _HEAD = ", ".join(column.name for column in queries.HEAD_COLUMNS)
 _LOCK = f"SELECT schema_version, {_HEAD} FROM registry_head FOR UPDATE"
@@ -295,10 +313,32 @@ class PostgresStore(SqlStore, SharedStore):
         # Not by the looker: it may have to wait.
         await _running(self._renewer).ask(lambda driver: driver.execute(_RENEW, values))
 
-    async def all_renewals(self) -> Mapping[str, int]:
+    async def all_renewals(self) -> Mapping[str, Renewals]:
         """See SharedStore."""
-        query = b"SELECT lease_id, counter FROM lease_renewals"
-        return await _running(self._looker).ask(lambda driver: dict(_pairs(driver.execute(query))))
+        query = b"SELECT lease_id, counter, hold FROM lease_renewals"
+        return await _running(self._looker).ask(
+            lambda driver: {
+                lease_id: Renewals(counter, Hold(hold))
+                for lease_id, counter, hold in driver.execute(query)
+            }
+        )
+
+    async def hold_back(self, renewals: Mapping[str, int], ended: Collection[str]) -> None:
+        """See SharedStore."""
+        values = [[*renewals], [*renewals.values()]]
+
+        def mark(driver: psycopg.Connection[tuple[Any, ...]]) -> None:
+            if renewals:
+                driver.execute(_HOLD_BACK, values)
+            if ended:
+                driver.execute(_HOLD_NO_MORE, [[*ended]])
+
+        # Not by the looker: it may have to wait.
+        await _running(self._renewer).ask(mark)
+
+    async def let_go(self) -> None:
+        """See SharedStore."""
+        await _running(self._renewer).ask(lambda driver: driver.execute(_LET_GO))
 
     async def forget_renewals(self, lease_ids: Sequence[str]) -> None:
         """See SharedStore."""

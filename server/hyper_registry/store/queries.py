@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 
 from hyper_registry.model.errors import RevisionCompacted, StoreUnavailable
-from hyper_registry.model.revision import Action, Change, Commit, Head, Header, Kind, Position
+from hyper_registry.model.revision import Change, Commit, Head, Header, Position
 from hyper_registry.store import schema
 from hyper_registry.store.base import (
     LoggedChange,
@@ -35,7 +35,7 @@ from hyper_registry.store.base import (
     StoredResult,
 )
 from hyper_registry.store.checksums import Damaged, Sums, of_change, of_values
-from hyper_registry.store.rules import fitting, image_bytes
+from hyper_registry.store.rules import fitting, image_bytes, known_change
 
 _CHANGES_AT_ONCE = 4096
 
@@ -43,7 +43,7 @@ NO_HEALTHS = 3
 """The last version of the schema without derived health."""
 
 # What can be brought up to date, and what needs nothing.
-_KNOWN_SCHEMAS = (2, 3, 4, schema.SCHEMA_VERSION)
+_KNOWN_SCHEMAS = range(2, schema.SCHEMA_VERSION + 1)
 
 head = schema.registry_head.c
 revisions = schema.log_revisions.c
@@ -363,14 +363,16 @@ def _intact(row: Sequence[Any]) -> Sequence[Any]:
 
 
 def _change(revision: int, expected: int, row: Sequence[Any]) -> Change:
+    """The change of a row. Raises Damaged, or NotServing if it is whole and of no known kind."""
     number, checksum, index, kind, action, id_, ordinal, before, after = row
+    found = Change(kind, action, id_, ordinal, before, after)
     try:
-        change = Change(Kind(kind), Action(action), id_, ordinal, before, after)
-        if number == expected and of_change(revision, index, change) == checksum:
-            return change
+        is_intact = number == expected and of_change(revision, index, found) == checksum
     except (TypeError, ValueError):
-        pass
-    raise Damaged(f"the log at revision {revision}")
+        is_intact = False
+    if not is_intact:
+        raise Damaged(f"the log at revision {revision}")
+    return known_change(revision, found)
 
 
 def revision_at(connection: Connection, time: int) -> int | None:

@@ -7,9 +7,12 @@ from functools import lru_cache
 
 import orjson
 
-from hyper_registry.model.errors import StoreLost, StoreUnavailable
-from hyper_registry.model.revision import Change, Commit, Head, chain
+from hyper_registry.model.errors import NotServing, StoreLost, StoreUnavailable
+from hyper_registry.model.revision import Action, Change, Commit, Head, Kind, chain
 from hyper_registry.store.base import Batch, LoggedChange, LogQuestion
+
+_KINDS = {int(kind): kind for kind in Kind}
+_ACTIONS = {int(action): action for action in Action}
 
 
 def labels_json(labels: Mapping[str, str]) -> str:
@@ -30,6 +33,21 @@ def completed_record(record: bytes, health: int, revision: int) -> bytes:
     14, what was reported, and 15, since when that is the health, in eight bytes.
     """
     return record + bytes((14 << 3, health, 15 << 3 | 1)) + revision.to_bytes(8, "little")
+
+
+def known_change(revision: int, change: Change) -> Change:
+    """A change whose kind and action are numbers, as it was read.
+
+    Raises NotServing for numbers that only a newer version can have written.
+    """
+    kind, action, id_, ordinal, before, after = change
+    if kind not in _KINDS or action not in _ACTIONS:
+        raise NotServing(
+            f"revision {revision} has a change of a kind ({kind}.{action}) that this version of "
+            "the registry does not know: a newer version wrote it; use that one",
+            is_outdated=True,
+        )
+    return Change(_KINDS[kind], _ACTIONS[action], id_, ordinal, before, after)
 
 
 def check_batch(batch: Batch, head: Head) -> None:

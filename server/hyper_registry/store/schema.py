@@ -26,7 +26,7 @@ from sqlalchemy.ext.compiler import compiles
 
 from hyper_registry.model.revision import INDEX_BITS, MAX_CREATE_INDEX
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 # Only INTEGER can be SQLite's rowid, and there it is 64 bits wide.
 _INT64 = BigInteger().with_variant(Integer, "sqlite")
@@ -199,10 +199,12 @@ duties = Table(
     _integer("beat"),
 )
 
-# How often a lease was renewed. It is no part of the history: who has it expire looks at it.
+# How often a lease was renewed, and whether it is held back since: a Hold. It is no part of the
+# history: who has it expire looks at it, and says the other.
 lease_renewals = Table(
     "lease_renewals",
     metadata,
     Column("lease_id", _TEXT, primary_key=True),
     _integer("counter"),
+    Column("hold", Integer, nullable=False, server_default="0"),
 )

@@ -21,14 +21,14 @@ from starlette.types import Receive, Scope, Send
 from hyper_registry.interceptors.errors import code_name
 from hyper_registry.model.errors import InvalidArgument, PreconditionFailed
 from hyper_registry.services.calls import Answer, Call
-from hyper_registry.services.methods import Door, look, require
+from hyper_registry.services.methods import Door, Method, look, require
 from hyper_registry.transcoding import headers as said
 from hyper_registry.transcoding.bindings import Binding
 from hyper_registry.transcoding.bodies import Body, ClientGone, has_body
 from hyper_registry.transcoding.bridge import Bridge, Pipe, Remote
 from hyper_registry.transcoding.encoders import StreamEncoder, encoder
 from hyper_registry.transcoding.exchange import Exchange
-from hyper_registry.transcoding.offloading import in_thread_if, size_of
+from hyper_registry.transcoding.offloading import LARGE_BYTES, in_thread_if, size_of
 from hyper_registry.transcoding.replies import ETAG, Reply, ReplyWriter, failure, refusal
 from hyper_registry.transcoding.requests import (
     EXPECTED_REVISION,
@@ -103,25 +103,26 @@ class Transcoder:
                 await exchange.reply(Reply(204, headers=[(b"allow", ", ".join(allowed).encode())]))
                 return
             served, captures = self._routes.find(exchange.method, exchange.path)
+            call = _call(exchange, served.binding.method)
         except Exception as error:  # noqa: BLE001 - the caller gets a status for everything
             await exchange.reply(refusal(error, exchange.path, exchange.request_id))
             return
-        method = served.binding.method
-        streams = method.descriptor.server_streaming
-        call = Call(method.name, request_id=exchange.request_id)
+        streams = served.binding.method.descriptor.server_streaming
         telemetry, headers = self._door.telemetry, exchange.all_headers
         with telemetry.serving(call, _TRANSPORT, headers, streams=streams) as measured:
-            await self._answer(exchange, served, captures)
+            await self._answer(exchange, served, captures, call)
             measured.code = exchange.code
 
-    async def _answer(self, exchange: Exchange, served: _Served, captures: Captures) -> None:
+    async def _answer(
+        self, exchange: Exchange, served: _Served, captures: Captures, call: Call
+    ) -> None:
         method = served.binding.method
         try:
             require(self._door.ready)
             if method.descriptor.server_streaming:
-                await self._serve_stream(exchange, served, captures)
+                await self._serve_stream(exchange, served, captures, call)
             else:
-                await exchange.reply(await self._serve(exchange, served, captures))
+                await exchange.reply(await self._serve(exchange, served, captures, call))
         except ClientGone:
             exchange.code = "CANCELLED"
         except Exception as error:  # noqa: BLE001 - the caller gets a status for everything
@@ -131,24 +132,27 @@ class Transcoder:
 
     # Calls with one answer
 
-    async def _serve(self, exchange: Exchange, served: _Served, captures: Captures) -> Reply:
+    async def _serve(
+        self, exchange: Exchange, served: _Served, captures: Captures, call: Call
+    ) -> Reply:
         request = await self._read(exchange, served, captures)
-        method, seconds = served.binding.method, said.timeout(exchange.headers)
-        call = _call(exchange, served, DEFAULT_SECONDS if seconds is None else seconds)
+        method = served.binding.method
         may_look = self._looks and method.is_look
         answer = look(method, request, call, self._generation) if may_look else None
         if answer is None:
             answer = await self._ask(exchange, lambda: method.behaviour(request, call), call)
-        reply = await in_thread_if(
-            size_of(answer), served.writer.write, answer, exchange.path, exchange.query
-        )
+        write = partial(served.writer.write, answer, exchange.path, exchange.query)
+        size = size_of(answer)
+        reply = write() if size <= LARGE_BYTES else await asyncio.to_thread(write)
         return _conditional(exchange, reply) if exchange.is_safe else reply
 
     async def _read(self, exchange: Exchange, served: _Served, captures: Captures) -> Message:
-        body = b""
+        read = served.reader.read
         if has_body(exchange.headers):
             body = await Body(exchange.headers, exchange.receive, self._max_bytes).whole()
-        request = await in_thread_if(len(body), served.reader.read, captures, exchange.query, body)
+            request = await in_thread_if(len(body), read, captures, exchange.query, body)
+        else:
+            request = read(captures, exchange.query, b"")
         _read_headers(exchange, served, request)
         return request
 
@@ -171,13 +175,14 @@ class Transcoder:
 
     # Streams
 
-    async def _serve_stream(self, exchange: Exchange, served: _Served, captures: Captures) -> None:
+    async def _serve_stream(
+        self, exchange: Exchange, served: _Served, captures: Captures, call: Call
+    ) -> None:
         form = encoder(exchange.header(b"accept"), served.writer)
         if exchange.method == "HEAD":
             await exchange.reply(Reply(200, headers=list(form.headers)))
             return
         method = served.binding.method
-        call = _call(exchange, served, said.timeout(exchange.headers))
         if method.descriptor.client_streaming:
             body = Body(exchange.headers, exchange.receive, self._max_bytes, has_lines=True)
             requests: Pipe[Message] = self._bridge.upload(_AHEAD_BYTES)
@@ -202,9 +207,13 @@ class Transcoder:
                 sending.cancel()
 
 
-def _call(exchange: Exchange, served: _Served, seconds: float | None) -> Call:
+def _call(exchange: Exchange, method: Method) -> Call:
+    """The call that a request is. Raises InvalidArgument for a timeout that is none."""
+    seconds = said.timeout(exchange.headers)
+    if seconds is None and not method.descriptor.server_streaming:
+        seconds = DEFAULT_SECONDS
     return Call(
-        served.binding.method.name,
+        method.name,
         request_id=exchange.request_id,
         deadline=None if seconds is None else time.monotonic() + seconds,
     )
@@ -229,6 +238,8 @@ def _read_headers(exchange: Exchange, served: _Served, request: Message) -> None
 
 def _conditional(exchange: Exchange, reply: Reply) -> Reply:
     """The reply to a read that may have had conditions on the entity tag."""
+    if b"if-none-match" not in exchange.headers and b"if-match" not in exchange.headers:
+        return reply
     etag = next((value for name, value in reply.headers if name == ETAG), None)
     if etag is None:
         return reply

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, MutableMapping, Sequence
+from collections.abc import MutableMapping, Sequence
 from typing import Any
 
 from starlette.types import Send
@@ -63,9 +63,14 @@ class Exchange:
             if self._takes_gzip():
                 body = gzipped(body)
                 headers = [*map(_weakened, headers), _GZIP]
+        named = self._named()
         if reply.status not in _WITHOUT_BODY:
-            headers = [*headers, (b"content-length", b"%d" % len(body))]
-        await self._start(reply.status, headers)
+            headers = [*headers, (b"content-length", b"%d" % len(body)), named]
+        else:
+            headers = [*headers, named]
+        await self._send(
+            {"type": "http.response.start", "status": reply.status, "headers": headers}
+        )
         if self.method == "HEAD":
             body = b""
         await self._send({"type": "http.response.body", "body": body})
@@ -78,7 +83,8 @@ class Exchange:
             if self._takes_gzip():
                 self._compressor = Compressor()
                 found.append(_GZIP)
-        await self._start(200, found)
+        found.append(self._named())
+        await self._send({"type": "http.response.start", "status": 200, "headers": found})
 
     async def part(self, data: bytes) -> None:
         """Sends a part; waits while the caller does not take what was sent."""
@@ -91,11 +97,8 @@ class Exchange:
         last = b"" if self._compressor is None else self._compressor.add(b"", is_last=True)
         await self._send({"type": "http.response.body", "body": last})
 
-    async def _start(self, status: int, headers: Iterable[Header]) -> None:
-        named = (b"x-request-id", self.request_id.encode())
-        await self._send(
-            {"type": "http.response.start", "status": status, "headers": [*headers, named]}
-        )
+    def _named(self) -> Header:
+        return b"x-request-id", self.request_id.encode()
 
     def _takes_gzip(self) -> bool:
         return accepts_gzip(self.headers.get(b"accept-encoding", b""))

@@ -28,6 +28,10 @@ class Follower(ABC):
         self._pins = pins
         self._pin = ExitStack()
 
+    def ended(self) -> NotServing:
+        """What those get who wait for what will not come."""
+        return self._feed.ended()
+
     async def _follow(self) -> None:
         """Dispatches what is new, until the log is closed."""
         while True:

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from hyper_registry.model.errors import NotServing, RevisionCompacted
+from hyper_registry.model.errors import RevisionCompacted
 from hyper_registry.model.revision import Position
 from hyper_registry.query.selection import Belonging
 from hyper_registry.query.tokens import ResumeToken, open_resume
@@ -191,7 +191,7 @@ class WatchHub(Follower):
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._ended.wait(), min(left / 1e6, _LONGEST_SLEEP_SECONDS))
             if self.is_draining:
-                raise NotServing("the server is shutting down")
+                raise self.ended()
         return self._held(await self._registry.revision_at_time(time))
 
     def leave(self, watch: Watch, group: Group) -> None:
@@ -233,7 +233,7 @@ class WatchHub(Follower):
 
     def _check_room(self) -> None:
         if self.is_draining or self._task is None:
-            raise NotServing
+            raise self.ended()
         self._seats.check()
 
     async def _start_of(self, plan: Plan) -> Start:

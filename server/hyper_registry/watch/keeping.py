@@ -78,7 +78,7 @@ class Keeper(Follower):
             async with asyncio.timeout(seconds):
                 while self.tail.revision < revision or self._is_stale:
                     if self._is_closed:
-                        raise NotServing("the server is shutting down")
+                        raise self.ended()
                     self._moved.clear()
                     await self._moved.wait()
         except TimeoutError:

@@ -46,6 +46,9 @@ class Hub(Protocol):
     def snapshot(self, question: Question) -> tuple[Position, Snapshot]:
         """What matches now, and the place of the changes after it."""
 
+    def ended(self) -> NotServing:
+        """What a watch ends with when nothing will be added to the log."""
+
     def leave(self, watch: Watch, group: Group) -> None:
         """Forgets a watch."""
 
@@ -109,7 +112,7 @@ class Watch(Pulled):
     async def _next_of_log(self) -> bytes:
         while True:
             if self._hub.is_closed:
-                raise NotServing("the server is shutting down")
+                raise self._hub.ended()
             is_covered = self._position >= self._group.covered
             frame = self._group.ready(self._position, self._hub.tail) if is_covered else None
             if is_covered and frame is None:
@@ -145,14 +148,14 @@ class Watch(Pulled):
     def _reset(self) -> bytes:
         """Begins anew; answers the message that says so, which belongs to the snapshot."""
         if self._hub.is_closed:
-            raise NotServing("the server is shutting down")
+            raise self._hub.ended()
         self._must_reset, self._time = False, None
         self._position, self._snapshot = self._hub.snapshot(self._group.matcher.question)
         return self._sent(wire.MORE + wire.RESET)
 
     async def _next_of_snapshot(self, snapshot: Snapshot) -> bytes:
         if self._hub.is_closed:
-            raise NotServing("the server is shutting down")
+            raise self._hub.ended()
         message = await snapshot.next_message()
         if message is None:
             self._snapshot = None
@@ -173,7 +176,7 @@ class Watch(Pulled):
         self._position = max(self._position, Position(self._hub.tail.revision))
         message = self._bookmark()
         if message is None and self._hub.is_draining:
-            raise NotServing("the server is shutting down")
+            raise self._hub.ended()
         return message
 
     def _bookmark(self) -> bytes | None:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
+
+from hyper_registry.web.siblings import Siblings
+
+QUESTION = "health"
+"""What one worker asks another to know whether it serves."""
+
+SERVING, NOT_SERVING = b"serving", b"not serving"
+"""What that answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +35,24 @@ class Health:
     notes: Mapping[str, str]
 
 
-def routes(look: Callable[[], Health]) -> list[BaseRoute]:
-    """The routes; `look` is called from another thread than the registry's."""
+def routes(look: Callable[[], Health], siblings: Siblings | None = None) -> list[BaseRoute]:
+    """The routes; `look` is called from another thread than the registry's.
+
+    What is told is how this server is; which of its `siblings` do not serve is a note.
+    """
+
+    async def looked() -> Health:
+        state = look()
+        if siblings is None:
+            return state
+        found = await siblings.ask(QUESTION)
+        silent = [str(number) for number, answer in found.items() if answer != SERVING]
+        note = {"workers": f"{', '.join(silent)} not serving"} if silent else {}
+        return replace(state, notes={**state.notes, **note})
 
     # Coroutines, since plain functions would each take a thread of a pool.
     async def health(_request: Request) -> Response:
-        state = look()
+        state = await looked()
         body: dict[str, object] = {
             "status": "healthy" if state.serving else "unhealthy",
             "timestamp": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
@@ -50,9 +70,10 @@ def routes(look: Callable[[], Health]) -> list[BaseRoute]:
         return PlainTextResponse("ok\n")
 
     async def ready(request: Request) -> Response:
-        state = look()
+        is_verbose = "verbose" in request.query_params
+        state = await looked() if is_verbose else look()
         text = "ok\n" if state.serving else "not serving\n"
-        if "verbose" in request.query_params:
+        if is_verbose:
             lines = [f"[{'+' if is_ok else '-'}] {name}\n" for name, is_ok in state.checks.items()]
             lines += [f"[!] {name}: {note}\n" for name, note in state.notes.items()]
             text = "".join(lines) + text

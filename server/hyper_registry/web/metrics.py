@@ -1,4 +1,8 @@
-"""Metrics: collected by OpenTelemetry's SDK, read by Prometheus at `/metrics`."""
+"""Metrics: collected by OpenTelemetry's SDK, read by Prometheus at `/metrics`.
+
+Where several processes serve behind one port, whoever is asked shows those of all of them, each
+with the number of its process in the label `worker`.
+"""
 
 from __future__ import annotations
 
@@ -11,22 +15,44 @@ from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
 from opentelemetry.sdk.metrics.export import MetricsData, ResourceMetrics, ScopeMetrics
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    GCCollector,
+    Metric,
+    PlatformCollector,
+    ProcessCollector,
+)
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.openmetrics.exposition import generate_latest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from hyper_registry.interceptors.distributions import Distribution
+from hyper_registry.web.siblings import Siblings
 
 Values = Callable[[], float | Mapping[str, float]]
 """Reads a gauge: a number, or numbers by the value of its one label. Called in any thread."""
 
 
-class Metrics:
-    """The metrics of one server. `meter` makes instruments; `aclose` at the end."""
+QUESTION = "metrics"
+"""What one worker asks another for its `text`."""
 
-    def __init__(self, resource: Resource) -> None:
+_WORKER = "worker"
+_NOTHING = b"# EOF\n"
+_UP = "registry_worker_up", "Whether a worker tells its metrics."
+
+
+class Metrics:
+    """The metrics of one server. `meter` makes instruments; `aclose` at the end.
+
+    Those of its `siblings` are shown with them.
+    """
+
+    def __init__(self, resource: Resource, siblings: Siblings | None = None) -> None:
+        self._siblings = siblings
         # The guide's metrics carry its labels and no others, so neither a scope nor a target.
         self._registry = CollectorRegistry()
         self._distributions: list[Distribution] = []
@@ -59,13 +85,23 @@ class Metrics:
         """`GET /metrics`, in the format that is asked for: Prometheus' own or OpenMetrics."""
         return Route("/metrics", self._serve)
 
+    async def text(self) -> bytes:
+        """Those of this server alone, in OpenMetrics."""
+        return await asyncio.to_thread(generate_latest, self._registry)
+
     async def aclose(self) -> None:
         """Ends the collection."""
         await asyncio.to_thread(self._provider.shutdown)
 
     async def _serve(self, request: Request) -> Response:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        body = await asyncio.to_thread(encode, self._registry)
+        registry = self._registry
+        if self._siblings is not None:
+            texts = await self._siblings.ask(QUESTION) | {self._siblings.number: await self.text()}
+            registry = CollectorRegistry()
+            # Not before it is encoded: reading all of it takes some milliseconds for each.
+            registry.register(_Merged(texts))
+        body = await asyncio.to_thread(encode, registry)
         return Response(body, media_type=None, headers={"content-type": content_type})
 
 
@@ -77,6 +113,34 @@ def _reading(values: Values, label: str) -> Callable[[CallbackOptions], Iterable
         return [Observation(found)]
 
     return observe
+
+
+class _Merged(Collector):
+    """The metrics of several workers, by their number, from their texts."""
+
+    def __init__(self, texts: Mapping[int, bytes | None]) -> None:
+        self._texts = texts
+
+    def describe(self) -> Iterable[Metric]:
+        # Asked when it is registered, for names that others may have: there are none.
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        up = Metric(*_UP, "gauge")
+        families: dict[str, Metric] = {}
+        for number, text in sorted(self._texts.items()):
+            worker = {_WORKER: str(number)}
+            up.add_sample(up.name, worker, float(text is not None))
+            read = text_string_to_metric_families((text or _NOTHING).decode())  # type: ignore[no-untyped-call]
+            for found in read:
+                family = families.setdefault(
+                    found.name,
+                    Metric(found.name, found.documentation, found.type, found.unit),
+                )
+                family.samples += [
+                    sample._replace(labels=sample.labels | worker) for sample in found.samples
+                ]
+        return [up, *families.values()]
 
 
 class _Reader(PrometheusMetricReader):

@@ -358,12 +358,25 @@ async def test_pins_keep_a_revision_readable() -> None:
         with engine.pins.hold(2):
             await engine.compact(3, "", "")
             reorganise(engine, engine.pins.oldest(engine.view.floor))
-            assert await engine.read_revision(ReadOptions(at_revision=2), None) == 2
+            assert engine.readable(2)
             assert engine.view.entity("a", 2) is not None
-            with pytest.raises(RevisionCompacted):
-                await engine.read_revision(ReadOptions(at_revision=1), None)
-        with pytest.raises(RevisionCompacted):
-            await engine.read_revision(ReadOptions(at_revision=2), None)
+            assert not engine.readable(1)
+        assert not engine.readable(2)
+
+
+async def test_a_pin_lets_nobody_else_read_what_is_compacted() -> None:
+    """What was compacted is refused to whoever asks for it, by its number or a time of it."""
+    async with running() as engine:
+        await ready(engine, "a")
+        time = engine.committer.head.time
+        await write(engine, DeleteEntity("a"))
+        with engine.pins.hold(2):
+            for options in (ReadOptions(at_revision=2), ReadOptions(at_time=time)):
+                assert await engine.read_revision(options, None) == 2
+            await engine.compact(3, "", "")
+            for options in (ReadOptions(at_revision=2), ReadOptions(at_time=time)):
+                with pytest.raises(RevisionCompacted):
+                    await engine.read_revision(options, None)
 
 
 async def test_much_that_is_dead_is_dropped_by_compaction() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import uuid
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack
 
 import httpx
 import pytest
@@ -10,7 +12,8 @@ from opentelemetry.sdk.resources import Resource
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 
-from hyper_registry.web.metrics import Metrics
+from hyper_registry.web.metrics import QUESTION, Metrics
+from hyper_registry.web.siblings import Siblings
 
 
 @pytest.fixture
@@ -56,3 +59,49 @@ async def test_openmetrics_is_spoken_too(metrics: Metrics) -> None:
     text = await _read(metrics, "application/openmetrics-text; version=1.0.0")
     assert "registry_entities_total 3.0" in text.splitlines()
     assert text.endswith("# EOF\n")
+
+
+@pytest.mark.parametrize("accept", ["", "application/openmetrics-text; version=1.0.0"])
+async def test_workers_are_shown_together(accept: str) -> None:
+    """By whoever is asked: each metric of each worker with its number, and who does not answer.
+
+    No family is in it twice, and everything else is as a server alone shows it.
+    """
+    group, made = uuid.uuid4().hex, list[Metrics]()
+    async with AsyncExitStack() as stack:
+        for number in (1, 2):
+            siblings = Siblings(group, number, 3)
+            metrics = Metrics(Resource.create({}), siblings)
+            metrics.gauge("registry_entities_by_type", "By type.", lambda: {'a"b\\c': 7}, "type")
+            metrics.counter("registry_probes", "Probes.", lambda n=number: n)  # type: ignore[misc]
+            stack.push_async_callback(metrics.aclose)
+            stack.push_async_callback(siblings.aclose)
+            await siblings.start({QUESTION: metrics.text})
+            made.append(metrics)
+        for metrics in made:
+            lines = (await _read(metrics, accept)).splitlines()
+            assert {
+                'registry_worker_up{worker="1"} 1.0',
+                'registry_worker_up{worker="2"} 1.0',
+                'registry_worker_up{worker="3"} 0.0',
+                'registry_entities_by_type{type="a\\"b\\\\c",worker="1"} 7.0',
+                'registry_entities_by_type{type="a\\"b\\\\c",worker="2"} 7.0',
+                'registry_probes_total{worker="1"} 1.0',
+                'registry_probes_total{worker="2"} 2.0',
+            } <= {*lines}
+            named = [line for line in lines if line.startswith("# TYPE")]
+            assert len({*named}) == len(named)
+            alone = Metrics(Resource.create({}))
+            stack.push_async_callback(alone.aclose)
+            expected = _shapes((await _read(alone, accept)).splitlines())
+            assert expected <= _shapes(line.replace(',worker="1"', "") for line in lines)
+
+
+def _shapes(given: Iterable[str]) -> set[str]:
+    """What the lines are of, without numbers."""
+    lines = [*given]
+    return {
+        line.replace('{worker="1"}', "").rpartition(" ")[0]
+        for line in lines
+        if not line.startswith("#")
+    } | {line for line in lines if line.startswith("#")}

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator
 from contextlib import ExitStack
 from typing import Protocol
 
-from hyper_registry.model.errors import EntityNotFound, NotServing
+from hyper_registry.model.errors import EntityNotFound
 from hyper_registry.model.revision import Position
 from hyper_registry.query.tokens import History, ResumeToken, open_resume
 from hyper_registry.query.traversal import GraphQuestion, Walker
@@ -146,7 +146,7 @@ class GraphHub(Follower):
 
     def _check(self) -> None:
         if self.sources.is_draining or not self._tasks:
-            raise NotServing
+            raise self.ended()
         self._seats.check()
 
     async def _start_of(self, plan: Plan) -> int | None:

@@ -26,6 +26,9 @@ class Hub(Protocol):
     async def newest(self, group: Group) -> int:
         """The newest revision, whose answer can be read."""
 
+    def ended(self) -> NotServing:
+        """What a watch ends with when nothing will be added to the log."""
+
     def leave(self, watch: GraphWatch, group: Group) -> None:
         """Forgets a watch."""
 
@@ -70,7 +73,7 @@ class GraphWatch(Pulled):
     async def __anext__(self) -> bytes:
         while True:
             if self._hub.is_closed:
-                raise NotServing("the server is shutting down")
+                raise self._hub.ended()
             message = await self._next()
             if message is not None:
                 self._sent_at = self._loop.time()
@@ -116,7 +119,7 @@ class GraphWatch(Pulled):
             if self._has_news or self._is_due():
                 return wire.bookmark(self.revision, self._tell())
             if self._hub.sources.is_draining:
-                raise NotServing("the server is shutting down")
+                raise self._hub.ended()
         await self._wait()
         return None
 

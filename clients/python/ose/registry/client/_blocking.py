@@ -166,6 +166,7 @@ class RegistryClient:
         credentials: grpc.ChannelCredentials | None = None,
         metadata: Metadata = (),
         client_id: str = DEFAULT_CLIENT_ID,
+        coalesce: bool = False,
     ) -> None:
         """Makes a client and starts its thread. The arguments are AsyncRegistryClient's."""
         self._twin = AsyncRegistryClient(
@@ -175,6 +176,7 @@ class RegistryClient:
             credentials=credentials,
             metadata=metadata,
             client_id=client_id,
+            coalesce=coalesce,
         )
         self._portal = Portal()
         self._close = weakref.finalize(self, self._portal.close, self._twin.aclose)

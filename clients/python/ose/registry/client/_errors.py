@@ -31,7 +31,7 @@ client that has been closed is a mistake of the program and raises `RuntimeError
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -198,6 +198,7 @@ class Unknown(RegistryError):
     _default_code = grpc.StatusCode.UNKNOWN
 
 
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
 _BY_CODE = {cls._default_code: cls for cls in RegistryError.__subclasses__()}
 
 
@@ -209,20 +210,37 @@ def _known(reason: str) -> ErrorReason.ValueType | None:
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> RegistryError:
     """The error of this tree that a gRPC error stands for, with all that the server said of it."""
+    return _error(error.code(), error.details() or "", _details(error), lambda field: field)
+
+
+def from_status(status: Status, field: Callable[[str], str]) -> RegistryError:
+    """The error that a status within an answer stands for; `field` names its fields otherwise."""
+    code = _CODES.get(status.code, grpc.StatusCode.UNKNOWN)
+    return _error(code, status.message, status.details, field)
+
+
+def _error(
+    code: grpc.StatusCode, message: str, details: Iterable[Any], field: Callable[[str], str]
+) -> RegistryError:
     info, violations = ErrorInfo(), list[FieldViolation]()
-    for detail in _details(error):
+    for detail in details:
         bad = BadRequest()
         if detail.Unpack(bad):
-            violations += [FieldViolation(v.field, v.description) for v in bad.field_violations]
+            found = bad.field_violations
+            violations += [FieldViolation(field(v.field), v.description) for v in found]
         else:
             detail.Unpack(info)
     ours = info.domain == DOMAIN
-    return _BY_CODE.get(error.code(), Unknown)(
-        error.details() or "no explanation was given",
+    metadata = dict(info.metadata) if ours else {}
+    if named := metadata.get("field"):
+        metadata["field"] = field(named)
+        message = message.replace(f"{named}: ", f"{field(named)}: ", 1)
+    return _BY_CODE.get(code, Unknown)(
+        message or "no explanation was given",
         info.reason if ours else "",
-        dict(info.metadata) if ours else {},
+        metadata,
         tuple(violations),
-        error.code(),
+        code,
     )
 
 

@@ -24,11 +24,12 @@ _sym_db = _symbol_database.Default()
 
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
+from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from ose.registry.v1 import entity_pb2 as ose_dot_registry_dot_v1_dot_entity__pb2
 from ose.registry.v1 import relationship_pb2 as ose_dot_registry_dot_v1_dot_relationship__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eose/registry/v1/mutation.proto\x12\x0fose.registry.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1cose/registry/v1/entity.proto\x1a\"ose/registry/v1/relationship.proto\"\x8d\x08\n\x08Mutation\x12\x30\n\rcreate_entity\x18\x01 \x01(\x0b\x32\x17.ose.registry.v1.EntityH\x00\x12-\n\nput_entity\x18\x02 \x01(\x0b\x32\x17.ose.registry.v1.EntityH\x00\x12?\n\rupdate_entity\x18\x03 \x01(\x0b\x32&.ose.registry.v1.Mutation.UpdateEntityH\x00\x12?\n\rdelete_entity\x18\x04 \x01(\x0b\x32&.ose.registry.v1.Mutation.DeleteEntityH\x00\x12<\n\x13\x63reate_relationship\x18\x05 \x01(\x0b\x32\x1d.ose.registry.v1.RelationshipH\x00\x12\x39\n\x10put_relationship\x18\x06 \x01(\x0b\x32\x1d.ose.registry.v1.RelationshipH\x00\x12K\n\x13update_relationship\x18\x07 \x01(\x0b\x32,.ose.registry.v1.Mutation.UpdateRelationshipH\x00\x12K\n\x13\x64\x65lete_relationship\x18\x08 \x01(\x0b\x32,.ose.registry.v1.Mutation.DeleteRelationshipH\x00\x1a\x95\x01\n\x0cUpdateEntity\x12-\n\x06\x65ntity\x18\x01 \x01(\x0b\x32\x17.ose.registry.v1.EntityB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x1f\n\x11\x65xpected_revision\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x01\x1as\n\x0c\x44\x65leteEntity\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x63\x61scade\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x61llow_large\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1f\n\x11\x65xpected_revision\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x01\x1a\xa7\x01\n\x12UpdateRelationship\x12\x39\n\x0crelationship\x18\x01 \x01(\x0b\x32\x1d.ose.registry.v1.RelationshipB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x1f\n\x11\x65xpected_revision\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x01\x1aG\n\x12\x44\x65leteRelationship\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1f\n\x11\x65xpected_revision\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01\x42\x0b\n\toperation\"\xa4\x01\n\x0cPrecondition\x12\x13\n\tentity_id\x18\x01 \x01(\tH\x00\x12\x19\n\x0frelationship_id\x18\x02 \x01(\tH\x00\x12\x1b\n\x11\x65xpected_revision\x18\x03 \x01(\x03H\x01\x12\x14\n\nmust_exist\x18\x04 \x01(\x08H\x01\x12\x18\n\x0emust_not_exist\x18\x05 \x01(\x08H\x01\x42\n\n\x08resourceB\x0b\n\tcondition\"\xc9\x02\n\x0eMutationResult\x12\x38\n\x07outcome\x18\x01 \x01(\x0e\x32\'.ose.registry.v1.MutationResult.Outcome\x12)\n\x06\x65ntity\x18\x02 \x01(\x0b\x32\x17.ose.registry.v1.EntityH\x00\x12\x35\n\x0crelationship\x18\x03 \x01(\x0b\x32\x1d.ose.registry.v1.RelationshipH\x00\x12\x15\n\rrelationships\x18\x04 \x03(\t\"x\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n\x0fOUTCOME_CREATED\x10\x01\x12\x13\n\x0fOUTCOME_UPDATED\x10\x02\x12\x15\n\x11OUTCOME_UNCHANGED\x10\x03\x12\x13\n\x0fOUTCOME_DELETED\x10\x04\x42\n\n\x08resourceb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eose/registry/v1/mutation.proto\x12\x0fose.registry.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x17google/rpc/status.proto\x1a\x1cose/registry/v1/entity.proto\x1a\"ose/registry/v1/relationship.proto\"\x8d\x08\n\x08Mutation\x12\x30\n\rcreate_entity\x18\x01 \x01(\x0b\x32\x17.ose.registry.v1.EntityH\x00\x12-\n\nput_entity\x18\x02 \x01(\x0b\x32\x17.ose.registry.v1.EntityH\x00\x12?\n\rupdate_entity\x18\x03 \x01(\x0b\x32&.ose.registry.v1.Mutation.UpdateEntityH\x00\x12?\n\rdelete_entity\x18\x04 \x01(\x0b\x32&.ose.registry.v1.Mutation.DeleteEntityH\x00\x12<\n\x13\x63reate_relationship\x18\x05 \x01(\x0b\x32\x1d.ose.registry.v1.RelationshipH\x00\x12\x39\n\x10put_relationship\x18\x06 \x01(\x0b\x32\x1d.ose.registry.v1.RelationshipH\x00\x12K\n\x13update_relationship\x18\x07 \x01(\x0b\x32,.ose.registry.v1.Mutation.UpdateRelationshipH\x00\x12K\n\x13\x64\x65lete_relationship\x18\x08 \x01(\x0b\x32,.ose.registry.v1.Mutation.DeleteRelationshipH\x00\x1a\x95\x01\n\x0cUpdateEntity\x12-\n\x06\x65ntity\x18\x01 \x01(\x0b\x32\x17.ose.registry.v1.EntityB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x1f\n\x11\x65xpected_revision\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x01\x1as\n\x0c\x44\x65leteEntity\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x63\x61scade\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x61llow_large\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1f\n\x11\x65xpected_revision\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x01\x1a\xa7\x01\n\x12UpdateRelationship\x12\x39\n\x0crelationship\x18\x01 \x01(\x0b\x32\x1d.ose.registry.v1.RelationshipB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x1f\n\x11\x65xpected_revision\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x01\x1aG\n\x12\x44\x65leteRelationship\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1f\n\x11\x65xpected_revision\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01\x42\x0b\n\toperation\"\xa4\x01\n\x0cPrecondition\x12\x13\n\tentity_id\x18\x01 \x01(\tH\x00\x12\x19\n\x0frelationship_id\x18\x02 \x01(\tH\x00\x12\x1b\n\x11\x65xpected_revision\x18\x03 \x01(\x03H\x01\x12\x14\n\nmust_exist\x18\x04 \x01(\x08H\x01\x12\x18\n\x0emust_not_exist\x18\x05 \x01(\x08H\x01\x42\n\n\x08resourceB\x0b\n\tcondition\"\xec\x02\n\x0eMutationResult\x12\x38\n\x07outcome\x18\x01 \x01(\x0e\x32\'.ose.registry.v1.MutationResult.Outcome\x12)\n\x06\x65ntity\x18\x02 \x01(\x0b\x32\x17.ose.registry.v1.EntityH\x00\x12\x35\n\x0crelationship\x18\x03 \x01(\x0b\x32\x1d.ose.registry.v1.RelationshipH\x00\x12\x15\n\rrelationships\x18\x04 \x03(\t\x12!\n\x05\x65rror\x18\x05 \x01(\x0b\x32\x12.google.rpc.Status\"x\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n\x0fOUTCOME_CREATED\x10\x01\x12\x13\n\x0fOUTCOME_UPDATED\x10\x02\x12\x15\n\x11OUTCOME_UNCHANGED\x10\x03\x12\x13\n\x0fOUTCOME_DELETED\x10\x04\x42\n\n\x08resourceb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -59,20 +60,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MUTATION_DELETERELATIONSHIP'].fields_by_name['id']._serialized_options = b'\342A\001\002'
   _globals['_MUTATION_DELETERELATIONSHIP'].fields_by_name['expected_revision']._loaded_options = None
   _globals['_MUTATION_DELETERELATIONSHIP'].fields_by_name['expected_revision']._serialized_options = b'\342A\001\001'
-  _globals['_MUTATION']._serialized_start=185
-  _globals['_MUTATION']._serialized_end=1222
-  _globals['_MUTATION_UPDATEENTITY']._serialized_start=700
-  _globals['_MUTATION_UPDATEENTITY']._serialized_end=849
-  _globals['_MUTATION_DELETEENTITY']._serialized_start=851
-  _globals['_MUTATION_DELETEENTITY']._serialized_end=966
-  _globals['_MUTATION_UPDATERELATIONSHIP']._serialized_start=969
-  _globals['_MUTATION_UPDATERELATIONSHIP']._serialized_end=1136
-  _globals['_MUTATION_DELETERELATIONSHIP']._serialized_start=1138
-  _globals['_MUTATION_DELETERELATIONSHIP']._serialized_end=1209
-  _globals['_PRECONDITION']._serialized_start=1225
-  _globals['_PRECONDITION']._serialized_end=1389
-  _globals['_MUTATIONRESULT']._serialized_start=1392
-  _globals['_MUTATIONRESULT']._serialized_end=1721
-  _globals['_MUTATIONRESULT_OUTCOME']._serialized_start=1589
-  _globals['_MUTATIONRESULT_OUTCOME']._serialized_end=1709
+  _globals['_MUTATION']._serialized_start=210
+  _globals['_MUTATION']._serialized_end=1247
+  _globals['_MUTATION_UPDATEENTITY']._serialized_start=725
+  _globals['_MUTATION_UPDATEENTITY']._serialized_end=874
+  _globals['_MUTATION_DELETEENTITY']._serialized_start=876
+  _globals['_MUTATION_DELETEENTITY']._serialized_end=991
+  _globals['_MUTATION_UPDATERELATIONSHIP']._serialized_start=994
+  _globals['_MUTATION_UPDATERELATIONSHIP']._serialized_end=1161
+  _globals['_MUTATION_DELETERELATIONSHIP']._serialized_start=1163
+  _globals['_MUTATION_DELETERELATIONSHIP']._serialized_end=1234
+  _globals['_PRECONDITION']._serialized_start=1250
+  _globals['_PRECONDITION']._serialized_end=1414
+  _globals['_MUTATIONRESULT']._serialized_start=1417
+  _globals['_MUTATIONRESULT']._serialized_end=1781
+  _globals['_MUTATIONRESULT_OUTCOME']._serialized_start=1649
+  _globals['_MUTATIONRESULT_OUTCOME']._serialized_end=1769
 # @@protoc_insertion_point(module_scope)

@@ -9,6 +9,7 @@ from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.rpc import status_pb2 as _status_pb2
 from ose.registry.v1 import entity_pb2 as _entity_pb2
 from ose.registry.v1 import relationship_pb2 as _relationship_pb2
 import builtins as _builtins
@@ -301,6 +302,7 @@ class MutationResult(_message.Message):
     ENTITY_FIELD_NUMBER: _builtins.int
     RELATIONSHIP_FIELD_NUMBER: _builtins.int
     RELATIONSHIPS_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
     outcome: Global___MutationResult.Outcome.ValueType
     """What happened."""
     @_builtins.property
@@ -315,6 +317,12 @@ class MutationResult(_message.Message):
     def relationships(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Of a deleted entity: the ids of the relationships that went with it."""
 
+    @_builtins.property
+    def error(self) -> _status_pb2.Status:
+        """Why a mutation of an `independent` batch failed, as a call of its own would say it; its fields are
+        named from the mutation on. Nothing else is set then.
+        """
+
     def __init__(
         self,
         *,
@@ -322,10 +330,11 @@ class MutationResult(_message.Message):
         entity: _entity_pb2.Entity | None = ...,
         relationship: _relationship_pb2.Relationship | None = ...,
         relationships: _abc.Iterable[_builtins.str] | None = ...,
+        error: _status_pb2.Status | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["entity", b"entity", "relationship", b"relationship", "resource", b"resource"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entity", b"entity", "error", b"error", "relationship", b"relationship", "resource", b"resource"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entity", b"entity", "outcome", b"outcome", "relationship", b"relationship", "relationships", b"relationships", "resource", b"resource"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entity", b"entity", "error", b"error", "outcome", b"outcome", "relationship", b"relationship", "relationships", b"relationships", "resource", b"resource"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_resource: _TypeAlias = _typing.Literal["entity", "relationship"]  # noqa: Y015
     _WhichOneofArgType_resource: _TypeAlias = _typing.Literal["resource", b"resource"]  # noqa: Y015

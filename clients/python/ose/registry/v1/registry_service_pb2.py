@@ -30,7 +30,7 @@ from ose.registry.v1 import mutation_pb2 as ose_dot_registry_dot_v1_dot_mutation
 from ose.registry.v1 import relationship_pb2 as ose_dot_registry_dot_v1_dot_relationship__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&ose/registry/v1/registry_service.proto\x12\x0fose.registry.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cose/registry/v1/entity.proto\x1a\x1eose/registry/v1/mutation.proto\x1a\"ose/registry/v1/relationship.proto\"\xb4\x01\n\x0cWriteRequest\x12:\n\rpreconditions\x18\x01 \x03(\x0b\x32\x1d.ose.registry.v1.PreconditionB\x04\xe2\x41\x01\x01\x12\x32\n\tmutations\x18\x02 \x03(\x0b\x32\x19.ose.registry.v1.MutationB\x04\xe2\x41\x01\x02\x12\x1d\n\x0fidempotency_key\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x64ry_run\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"S\n\rWriteResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x30\n\x07results\x18\x02 \x03(\x0b\x32\x1f.ose.registry.v1.MutationResult\"t\n\rImportRequest\x12\x17\n\timport_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08sequence\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x32\n\tmutations\x18\x03 \x03(\x0b\x32\x19.ose.registry.v1.MutationB\x04\xe2\x41\x01\x02\"z\n\x0eImportResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x0f\n\x07\x63reated\x18\x03 \x01(\x05\x12\x0f\n\x07updated\x18\x04 \x01(\x05\x12\x0f\n\x07\x64\x65leted\x18\x05 \x01(\x05\x12\x11\n\tunchanged\x18\x06 \x01(\x05\"\xc2\x01\n\rExportRequest\x12\x1a\n\x0c\x65ntity_types\x18\x01 \x03(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05types\x18\x02 \x03(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x61t_revision\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x1a\n\x0cmin_revision\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x16\n\x08stale_ok\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x31\n\x07\x61t_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\"\x83\x01\n\x0e\x45xportResponse\x12)\n\x08\x65ntities\x18\x01 \x03(\x0b\x32\x17.ose.registry.v1.Entity\x12\x34\n\rrelationships\x18\x02 \x03(\x0b\x32\x1d.ose.registry.v1.Relationship\x12\x10\n\x08revision\x18\x03 \x01(\x03\x32\xdd\x02\n\x0fRegistryService\x12i\n\x05Write\x12\x1d.ose.registry.v1.WriteRequest\x1a\x1e.ose.registry.v1.WriteResponse\"!\x82\xd3\xe4\x93\x02\x1b\"\x16/api/v1/registry:write:\x01*\x12q\n\x06Import\x12\x1e.ose.registry.v1.ImportRequest\x1a\x1f.ose.registry.v1.ImportResponse\"\"\x82\xd3\xe4\x93\x02\x1c\"\x17/api/v1/registry:import:\x01*(\x01\x30\x01\x12l\n\x06\x45xport\x12\x1e.ose.registry.v1.ExportRequest\x1a\x1f.ose.registry.v1.ExportResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/api/v1/registry:export0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&ose/registry/v1/registry_service.proto\x12\x0fose.registry.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cose/registry/v1/entity.proto\x1a\x1eose/registry/v1/mutation.proto\x1a\"ose/registry/v1/relationship.proto\"\xcf\x01\n\x0cWriteRequest\x12:\n\rpreconditions\x18\x01 \x03(\x0b\x32\x1d.ose.registry.v1.PreconditionB\x04\xe2\x41\x01\x01\x12\x32\n\tmutations\x18\x02 \x03(\x0b\x32\x19.ose.registry.v1.MutationB\x04\xe2\x41\x01\x02\x12\x1d\n\x0fidempotency_key\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x64ry_run\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x19\n\x0bindependent\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\"S\n\rWriteResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x30\n\x07results\x18\x02 \x03(\x0b\x32\x1f.ose.registry.v1.MutationResult\"t\n\rImportRequest\x12\x17\n\timport_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08sequence\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x32\n\tmutations\x18\x03 \x03(\x0b\x32\x19.ose.registry.v1.MutationB\x04\xe2\x41\x01\x02\"z\n\x0eImportResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x0f\n\x07\x63reated\x18\x03 \x01(\x05\x12\x0f\n\x07updated\x18\x04 \x01(\x05\x12\x0f\n\x07\x64\x65leted\x18\x05 \x01(\x05\x12\x11\n\tunchanged\x18\x06 \x01(\x05\"\xc2\x01\n\rExportRequest\x12\x1a\n\x0c\x65ntity_types\x18\x01 \x03(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05types\x18\x02 \x03(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x61t_revision\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x1a\n\x0cmin_revision\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x16\n\x08stale_ok\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x31\n\x07\x61t_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\"\x83\x01\n\x0e\x45xportResponse\x12)\n\x08\x65ntities\x18\x01 \x03(\x0b\x32\x17.ose.registry.v1.Entity\x12\x34\n\rrelationships\x18\x02 \x03(\x0b\x32\x1d.ose.registry.v1.Relationship\x12\x10\n\x08revision\x18\x03 \x01(\x03\x32\xdd\x02\n\x0fRegistryService\x12i\n\x05Write\x12\x1d.ose.registry.v1.WriteRequest\x1a\x1e.ose.registry.v1.WriteResponse\"!\x82\xd3\xe4\x93\x02\x1b\"\x16/api/v1/registry:write:\x01*\x12q\n\x06Import\x12\x1e.ose.registry.v1.ImportRequest\x1a\x1f.ose.registry.v1.ImportResponse\"\"\x82\xd3\xe4\x93\x02\x1c\"\x17/api/v1/registry:import:\x01*(\x01\x30\x01\x12l\n\x06\x45xport\x12\x1e.ose.registry.v1.ExportRequest\x1a\x1f.ose.registry.v1.ExportResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/api/v1/registry:export0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,6 +45,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WRITEREQUEST'].fields_by_name['idempotency_key']._serialized_options = b'\342A\001\001'
   _globals['_WRITEREQUEST'].fields_by_name['dry_run']._loaded_options = None
   _globals['_WRITEREQUEST'].fields_by_name['dry_run']._serialized_options = b'\342A\001\001'
+  _globals['_WRITEREQUEST'].fields_by_name['independent']._loaded_options = None
+  _globals['_WRITEREQUEST'].fields_by_name['independent']._serialized_options = b'\342A\001\001'
   _globals['_IMPORTREQUEST'].fields_by_name['import_id']._loaded_options = None
   _globals['_IMPORTREQUEST'].fields_by_name['import_id']._serialized_options = b'\342A\001\001'
   _globals['_IMPORTREQUEST'].fields_by_name['sequence']._loaded_options = None
@@ -70,17 +72,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REGISTRYSERVICE'].methods_by_name['Export']._loaded_options = None
   _globals['_REGISTRYSERVICE'].methods_by_name['Export']._serialized_options = b'\202\323\344\223\002\031\022\027/api/v1/registry:export'
   _globals['_WRITEREQUEST']._serialized_start=254
-  _globals['_WRITEREQUEST']._serialized_end=434
-  _globals['_WRITERESPONSE']._serialized_start=436
-  _globals['_WRITERESPONSE']._serialized_end=519
-  _globals['_IMPORTREQUEST']._serialized_start=521
-  _globals['_IMPORTREQUEST']._serialized_end=637
-  _globals['_IMPORTRESPONSE']._serialized_start=639
-  _globals['_IMPORTRESPONSE']._serialized_end=761
-  _globals['_EXPORTREQUEST']._serialized_start=764
-  _globals['_EXPORTREQUEST']._serialized_end=958
-  _globals['_EXPORTRESPONSE']._serialized_start=961
-  _globals['_EXPORTRESPONSE']._serialized_end=1092
-  _globals['_REGISTRYSERVICE']._serialized_start=1095
-  _globals['_REGISTRYSERVICE']._serialized_end=1444
+  _globals['_WRITEREQUEST']._serialized_end=461
+  _globals['_WRITERESPONSE']._serialized_start=463
+  _globals['_WRITERESPONSE']._serialized_end=546
+  _globals['_IMPORTREQUEST']._serialized_start=548
+  _globals['_IMPORTREQUEST']._serialized_end=664
+  _globals['_IMPORTRESPONSE']._serialized_start=666
+  _globals['_IMPORTRESPONSE']._serialized_end=788
+  _globals['_EXPORTREQUEST']._serialized_start=791
+  _globals['_EXPORTREQUEST']._serialized_end=985
+  _globals['_EXPORTRESPONSE']._serialized_start=988
+  _globals['_EXPORTRESPONSE']._serialized_end=1119
+  _globals['_REGISTRYSERVICE']._serialized_start=1122
+  _globals['_REGISTRYSERVICE']._serialized_end=1471
 # @@protoc_insertion_point(module_scope)

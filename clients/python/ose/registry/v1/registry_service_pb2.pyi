@@ -32,12 +32,19 @@ class WriteRequest(_message.Message):
     MUTATIONS_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     DRY_RUN_FIELD_NUMBER: _builtins.int
+    INDEPENDENT_FIELD_NUMBER: _builtins.int
     idempotency_key: _builtins.str
     """Optional. At most 255 characters. A repeated call with the same key and body, within 24 hours,
     answers the first result; with another body it is refused.
     """
     dry_run: _builtins.bool
     """Optional. Answer what would happen, and write nothing."""
+    independent: _builtins.bool
+    """Optional. Each mutation stands for itself, as if it came in a call of its own: it is a revision of its
+    own, and what it fails with is in its result and stops no other. They are made in order. Not together
+    with `preconditions`. A call that fails as a whole with UNAVAILABLE may have made some of them: repeat
+    it with its `idempotency_key`.
+    """
     @_builtins.property
     def preconditions(self) -> _containers.RepeatedCompositeFieldContainer[_mutation_pb2.Precondition]:
         """Optional. What must hold of the state before the batch. At most 1,000."""
@@ -53,10 +60,11 @@ class WriteRequest(_message.Message):
         mutations: _abc.Iterable[_mutation_pb2.Mutation] | None = ...,
         idempotency_key: _builtins.str = ...,
         dry_run: _builtins.bool = ...,
+        independent: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "idempotency_key", b"idempotency_key", "mutations", b"mutations", "preconditions", b"preconditions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "idempotency_key", b"idempotency_key", "independent", b"independent", "mutations", b"mutations", "preconditions", b"preconditions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -72,7 +80,7 @@ class WriteResponse(_message.Message):
     RESULTS_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """The revision of the batch. Of a dry run, and of a batch that changed nothing, the revision that it
-    was decided at.
+    was decided at. Of an `independent` one, that of the last mutation that did not fail; 0 if all did.
     """
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[_mutation_pb2.MutationResult]:

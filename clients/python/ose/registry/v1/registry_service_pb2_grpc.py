@@ -58,7 +58,7 @@ class RegistryServiceServicer:
 
     def Write(self, request, context):
         """Applies a batch of mutations as one revision: all of them, or none and an error that names the
-        mutation.
+        mutation. Those of an `independent` batch are revisions of their own, and fail for themselves.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -35,7 +35,7 @@ class RegistryServiceStub:
     def __new__(cls, channel: _aio.Channel) -> RegistryServiceAsyncStub: ...
     Write: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.WriteRequest, _registry_service_pb2.WriteResponse]
     """Applies a batch of mutations as one revision: all of them, or none and an error that names the
-    mutation.
+    mutation. Those of an `independent` batch are revisions of their own, and fail for themselves.
     """
     Import: _grpc.StreamStreamMultiCallable[_registry_service_pb2.ImportRequest, _registry_service_pb2.ImportResponse]
     """Loads a stream of batches. Each message is one revision and is acknowledged by its sequence number
@@ -53,7 +53,7 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Write: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.WriteRequest, _registry_service_pb2.WriteResponse]  # type: ignore[assignment]
     """Applies a batch of mutations as one revision: all of them, or none and an error that names the
-    mutation.
+    mutation. Those of an `independent` batch are revisions of their own, and fail for themselves.
     """
     Import: _aio.StreamStreamMultiCallable[_registry_service_pb2.ImportRequest, _registry_service_pb2.ImportResponse]  # type: ignore[assignment]
     """Loads a stream of batches. Each message is one revision and is acknowledged by its sequence number
@@ -74,7 +74,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_registry_service_pb2.WriteResponse, _abc.Awaitable[_registry_service_pb2.WriteResponse]]:
         """Applies a batch of mutations as one revision: all of them, or none and an error that names the
-        mutation.
+        mutation. Those of an `independent` batch are revisions of their own, and fail for themselves.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,1 @@
+"""Does a registry keep its promises? A suite that asks any server, from outside."""
