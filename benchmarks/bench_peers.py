@@ -112,7 +112,7 @@ def _bulk(run: _Run, directory: Path) -> Table:
     sides = [_side(kind, directory / f"bulk-{kind.__name__}") for kind in run.sides]
     lines = _line(run, sides, f"{data.sizes[0]:,} entities", [RATE], _fresh(directory, entities))
     lines += _line(run, sides, f"{data.sizes[1]:,} relationships", [RATE], relationships)
-    return Table("Bulk load, durable", lines)
+    return Table("Bulk load into empty ones", lines)
 
 
 def _fresh(

@@ -39,7 +39,7 @@ from benchmarks.plans import (
 from benchmarks.wire import Connection
 
 _LARGEST = 16_000
-_OVERTIME = 10.0
+_OVERTIME = 8.0
 """How long calls may take that were made in time; others are late, and not waited for."""
 _SETTLING = 1.0
 _FRAME = 5
