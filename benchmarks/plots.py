@@ -47,12 +47,16 @@ def _panel(
     beginnings: Sequence[str],
 ) -> None:
     chosen = [curve for curve in curves if curve["what"].startswith(tuple(beginnings))]
-    for index, curve in enumerate(chosen):
-        # Beside each other in one colour: the same walk both ways.
-        colour = _COLOURS[index % len(_COLOURS)]
+    colours: dict[str, str] = {}
+    for curve in chosen:
+        # The same walk both ways has one colour, and one way is dashed.
+        what: str = curve["what"]
+        colour = colours.setdefault(what.partition(", an")[2] or what, _COLOURS[len(colours)])
+        style = "--" if what.startswith("impact") else "-"
         axis.plot(
-            sizes, curve["costs"], marker="o", markersize=4, color=colour, label=_label(curve)
-        )
+            sizes, curve["costs"], style, marker="o", markersize=4, color=colour,
+            label=_label(what),
+        )  # fmt: skip
     axis.set_xscale("log")
     axis.set_xticks(sizes, [_short(size) for size in sizes])
     axis.minorticks_off()
@@ -60,8 +64,10 @@ def _panel(
     lowest = min((min(curve["costs"]) for curve in chosen), default=1.0)
     if lowest > 0 and highest / lowest > 20:
         axis.set_yscale("log")
+        axis.yaxis.set_major_formatter("{x:,g}")
     else:
-        axis.set_ylim(0, 1.45 * highest)
+        # Room for the names above the curves.
+        axis.set_ylim(0, (1.15 + 0.1 * len(chosen)) * highest)
     axis.set_title(title, loc="left", fontweight="bold", fontsize=10)
     axis.set_xlabel("entities, with five relationships each")
     axis.set_ylabel(unit)
@@ -71,9 +77,8 @@ def _panel(
         axis.legend(fontsize=7.5, frameon=False, loc="upper left")
 
 
-def _label(curve: Mapping[str, Any]) -> str:
-    name: str = curve["what"]
-    return name.replace(", 32 in flight", "").replace(", sent to received", "")
+def _label(what: str) -> str:
+    return what.replace(", 32 in flight", "").replace(", sent to received", "")
 
 
 def _short(size: int) -> str:
