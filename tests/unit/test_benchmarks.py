@@ -18,8 +18,8 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from benchmarks import bench_growth, comparison, harness, pgwire, report
 from benchmarks.comparison import LATENCY, RATE, Cell, Line, Table
 from benchmarks.harness import Program, Row
-from benchmarks.peers import etcd, spicedb
-from benchmarks.peers.base import Cannot, Dataset, Side
+from benchmarks.peers import base, etcd, spicedb
+from benchmarks.peers.base import Cannot, Dataset, Missing, Side
 from benchmarks.plans import Report, mark
 from benchmarks.wire import Connection
 
@@ -189,11 +189,12 @@ class Fake(Side):
 def test_ratios_say_how_many_times_better_the_first_is() -> None:
     """Above 1 the first is better, whether more is better or less; who fails is not asked again."""
     sides = [Fake("ours", 1.0), Fake("slow", 2.0), Fake("fast", 0.5), Fake("none", None)]
-    broken = Fake("broken", -1)
+    broken, absent = Fake("broken", -1), Fake("absent", 1.0)
+    absent.absent = "it could not be built"
     lines = comparison.compare(
         "work",
         [RATE, LATENCY],
-        [*sides, broken],
+        [*sides, broken, absent],
         3,
         lambda side, _: side.measured(),  # type: ignore[attr-defined]
     )
@@ -203,7 +204,8 @@ def test_ratios_say_how_many_times_better_the_first_is() -> None:
         assert line.cells["fast"].ratio == pytest.approx(0.5)
         assert line.cells["none"] == Cell(why="it has none")
         assert line.cells["broken"] == Cell(why="failed: it fell over")
-    assert (sides[0].asked, sides[3].asked, broken.asked) == (3, 1, 1)
+        assert line.cells["absent"] == Cell(why="it could not be built")
+    assert [side.asked for side in (sides[0], sides[3], broken, absent)] == [3, 1, 1, 0]
 
 
 def test_tables_show_where_the_first_loses_and_why_there_is_no_figure() -> None:
@@ -252,6 +254,16 @@ def test_a_dataset_asks_for_what_there_is(tmp_path: Path) -> None:
     assert list(data.relationships()) == [(*edge, b"\x02") for edge in edges]
 
 
+def test_a_peer_that_cannot_be_built_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without Go there is a reason for the table, and not an end of the run."""
+    monkeypatch.setattr(base, "BUILD", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Missing, match="is built with Go, which is not here"):
+        base.build("etcd", "a/module", "a/package", "v1.0.0")
+
+
 # Reporting
 
 
@@ -277,11 +289,12 @@ def test_each_row_of_the_budgets_says_whether_it_held() -> None:
     rows = [
         harness.at_least("P1", "reads", 0.9, 0.85, ""),
         harness.at_most("P2", "starts", 2.0, 1.0, ""),
+        harness.at_least("P2", "walks", 3.0, 3.0, ""),
         harness.not_measured("P3", "writes", "3", "no etcd"),
     ]
     kept = {"title": "Some", "machine": "a machine", "measured_at": "today"}
     text = report.budgets([{**kept, "rows": [vars(row) for row in rows]}])
-    assert text.startswith("1 of 2 rows hold.")
+    assert text.startswith("2 of 3 rows hold.")
     assert "| P1 | reads | at least 0.85 | 0.90 | yes |  |" in text
     assert "| P2 | starts | at most 1 | 2.00 | **no** |  |" in text
     assert "| P3 | writes | 3 | not measured | - | no etcd |" in text
