@@ -67,6 +67,7 @@ _WALKS = {
     Direction.OUT: ("e.source = walk.id", "e.target", "e.source"),
     Direction.IN: ("e.target = walk.id", "e.source", "e.target"),
 }
+_ROOT = "(SELECT number FROM nodes WHERE id = $1)"
 _WATCHED, _CHANNEL = "watched", "changes"
 _VALUE = "v" * 200
 
@@ -275,9 +276,6 @@ class Postgres(Side):
     @property
     def _port(self) -> int:
         return self._cluster.port
-
-
-_ROOT = "(SELECT number FROM nodes WHERE id = $1)"
 
 
 def _folder(user: str | None) -> Path:

@@ -56,7 +56,11 @@ _SCHEMA = f"{_API}.SchemaService/WriteSchema"
 _WATCH = f"{_API}.WatchService/Watch"
 
 _TOKEN = "bench"
+_METADATA = (("authorization", f"Bearer {_TOKEN}"),)
+_PATIENCE = 10.0
 _TOUCH = 2
+_FOUND = 2
+"""The number of what was found, in answers of both kinds of walks."""
 _FULLY_CONSISTENT = number_field(4, 1)
 _BATCH = 1000
 _WRITERS, _PER_CONNECTION = 64, 10
@@ -199,11 +203,10 @@ class SpiceDB(Side):
     def reached(self, root: str, direction: Direction) -> int:
         """How many others a walk reaches."""
         path, request = _walk(root, direction)
-        number = 2
         with grpc.insecure_channel(f"127.0.0.1:{self.port}") as channel:
             method: Any = channel.unary_stream(path)
             answers = method(request, metadata=_METADATA, timeout=_PATIENCE)
-            found = {field_of(answer, number) for answer in answers}
+            found = {field_of(answer, _FOUND) for answer in answers}
         return len(found - {object_id(root).encode()})
 
     def create(self, clients: int, seconds: float) -> Calls:
@@ -331,10 +334,6 @@ class DurableSpiceDB(SpiceDB):
         if migrated.returncode:
             raise Missing(f"its schema was not made: {migrated.stderr.strip()[-200:]}")
         return options
-
-
-_METADATA = (("authorization", f"Bearer {_TOKEN}"),)
-_PATIENCE = 10.0
 
 
 def _walk(root: str, direction: Direction) -> tuple[str, bytes]:
