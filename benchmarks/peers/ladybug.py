@@ -34,7 +34,8 @@ class Ladybug(Side):
     note = (
         "durable, embedded: no calls over a network, all rows fetched by Python; one thread for a "
         f"query; a walk's answer has the records of the entities, over {_STEPS} steps at most, its "
-        "bound; records are kept as text; loaded from CSV files, which are written before"
+        "bound; records are kept as text; loaded from CSV files, which are written before; memory "
+        "and start-up are those of a Python process that loads and opens it"
     )
 
     def __init__(self, directory: Path) -> None:
