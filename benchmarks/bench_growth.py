@@ -264,6 +264,8 @@ def _starts(options: Options, folder: Path, counts: Sequence[int]) -> Iterator[C
         held.append(much)
         relationship.append(edge * 2**20)
         entity.append((little - base) / nodes * 2**20 - _FEW_EDGES * edge * 2**20)
+    files = [_kept(nodes, _EDGES).stat().st_size / 2**20 for nodes in counts]
+    yield Curve("database file", "MiB", files)
     yield Curve(f"start-up, beyond the {empty:.1f} s of an empty one", "s", seconds)
     yield Curve(f"memory, {base:.0f} MiB of it an empty one's", "MiB", held)
     yield Curve("memory for an entity of 0.5 KB", "bytes", entity)
@@ -298,7 +300,10 @@ def main() -> None:
             _prepare(size)
             sizes.append(size)
         curves += _calls(options, sizes)
-    results.save("growth", {"sizes": counts, "curves": [asdict(curve) for curve in curves]})
+    results.save(
+        "growth",
+        {"sizes": counts, "edges": _EDGES, "curves": [asdict(curve) for curve in curves]},
+    )
     harness.table("Growth", [_row(curve, counts) for curve in curves if curve.is_promised])
 
 

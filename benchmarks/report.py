@@ -1,4 +1,4 @@
-"""Writes what was measured into docs/benchmarks.md, and the plots beside it.
+"""Writes what was measured into docs/benchmarks.md and docs/scaling.md, and the plots beside them.
 
 What is between two marks of a name there is written by this program; a part that was not measured
 is left as it is.
@@ -19,6 +19,7 @@ from benchmarks.harness import Row
 from benchmarks.paths import BUILD, ROOT
 
 PAGE = ROOT / "docs" / "benchmarks.md"
+SCALING = ROOT / "docs" / "scaling.md"
 PLOT = ROOT / "docs" / "images" / "growth.svg"
 _PREVIEW = BUILD / "bench" / "growth.png"
 
@@ -68,19 +69,42 @@ def growth(kept: Mapping[str, Any]) -> str:
     return f"{_when(kept)}.\n\n{plot}\n\n" + "\n".join(lines)
 
 
+def projection(kept: Mapping[str, Any]) -> str:
+    """What the largest size says about larger ones, if all that grows goes on as it did."""
+    largest, edges = kept["sizes"][-1], kept["edges"]
+    costs = {curve["what"].partition(",")[0]: curve["costs"][-1] for curve in kept["curves"]}
+    each = costs["memory for an entity of 0.5 KB"] + edges * costs["memory for a relationship"]
+    worked_out = (
+        ("memory", "GiB", each * largest / 2**30),
+        ("database file", "GiB", costs["database file"] / 1024),
+        ("start-up", "minutes", costs["start-up"] / 60),
+        ("to load it all by Import", "hours", costs["import"] * (1 + edges) * largest / 3.6e9),
+    )
+    sizes = [size for size in (1_000_000, 10_000_000, 100_000_000) if size >= largest]
+    lines = [
+        f"| with {edges} relationships each | | {' | '.join(f'{size:,}' for size in sizes)} |",
+        f"|---|---|{'---:|' * len(sizes)}",
+    ]
+    for what, unit, cost in worked_out:
+        values = [comparison.number(cost * size / largest) for size in sizes]
+        lines.append(f"| {what} | {unit} | {' | '.join(values)} |")
+    return f"Worked out from what was measured with {largest:,}.\n\n" + "\n".join(lines)
+
+
 def _when(kept: Mapping[str, Any]) -> str:
     return f"Measured on {kept['measured_at']}: {kept['machine']}"
 
 
-def _parts() -> Iterator[tuple[str, str]]:
+def _parts() -> Iterator[tuple[Path, str, str]]:
     compared, grown = results.saved("peers"), results.saved("growth")
     groups = [kept for name in results.names("budgets-") if (kept := results.saved(name))]
     if compared is not None:
-        yield "peers", peers(compared)
+        yield PAGE, "peers", peers(compared)
     if groups:
-        yield "budgets", budgets(groups)
+        yield PAGE, "budgets", budgets(groups)
     if grown is not None:
-        yield "growth", growth(grown)
+        yield PAGE, "growth", growth(grown)
+        yield SCALING, "projection", projection(grown)
         for path in (PLOT, _PREVIEW):
             plots.draw(grown["sizes"], grown["curves"], path)
             print(f"written: {path.relative_to(ROOT)}")
@@ -88,11 +112,10 @@ def _parts() -> Iterator[tuple[str, str]]:
 
 def main() -> None:
     """Writes what there is."""
-    page = PAGE.read_text(encoding="utf-8")
-    for name, text in _parts():
-        page = replaced(page, name, text)
-        print(f"written: {PAGE.relative_to(ROOT)}, {name}")
-    PAGE.write_text(page, encoding="utf-8")
+    for path, name, text in _parts():
+        page = replaced(path.read_text(encoding="utf-8"), name, text)
+        path.write_text(page, encoding="utf-8")
+        print(f"written: {path.relative_to(ROOT)}, {name}")
 
 
 if __name__ == "__main__":

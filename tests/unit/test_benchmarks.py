@@ -278,10 +278,10 @@ def test_a_part_of_the_page_is_replaced_and_nothing_else() -> None:
 
 
 def test_the_page_has_a_place_for_each_part() -> None:
-    """docs/benchmarks.md has the marks that the report is written between."""
-    page = report.PAGE.read_text(encoding="utf-8")
-    for name in ("peers", "budgets", "growth"):
-        report.replaced(page, name, "")
+    """The pages have the marks that the report is written between."""
+    parts = [(report.PAGE, name) for name in ("peers", "budgets", "growth")]
+    for path, name in [*parts, (report.SCALING, "projection")]:
+        report.replaced(path.read_text(encoding="utf-8"), name, "")
 
 
 def test_each_row_of_the_budgets_says_whether_it_held() -> None:
@@ -313,6 +313,25 @@ def test_every_curve_of_growth_is_in_a_table() -> None:
     lines = report.growth(kept).splitlines()
     assert "| what | | 10,000 | 30,000 |" in lines
     assert "| GetEntity | ms | 1 | 1.05 |" in lines
+
+
+def test_larger_sizes_are_worked_out_from_the_largest() -> None:
+    """Everything that grows does so as many times as there are more entities."""
+    costs = {
+        "memory for an entity of 0.5 KB": 2**20 - 5 * 2**17,
+        "memory for a relationship": 2**17,
+        "database file": 1024.0,
+        "start-up, beyond an empty one": 6.0,
+        "import, in messages of 500": 60.0,
+    }
+    curves = [{"what": what, "unit": "", "costs": [0.0, cost]} for what, cost in costs.items()]
+    text = report.projection({"sizes": [10, 2**20], "edges": 5, "curves": curves})
+    assert text.startswith("Worked out from what was measured with 1,048,576.")
+    assert "| with 5 relationships each | | 10,000,000 | 100,000,000 |" in text
+    times = 10_000_000 / 2**20
+    assert f"| memory | GiB | {comparison.number(1024 * times)} |" in text
+    assert f"| start-up | minutes | {comparison.number(0.1 * times)} |" in text
+    assert "| to load it all by Import | hours | 1 | 10 |" in text
 
 
 def test_marks_are_found_whatever_sign_they_have() -> None:
