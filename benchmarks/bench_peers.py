@@ -406,7 +406,6 @@ def main() -> None:
                     "tables": [one.as_json() for one in tables],
                     "is_full": options.full,
                     "rounds": options.rounds,
-                    "load": harness.load_average(),
                     "minutes": (time.perf_counter() - begun) / 60,
                 },
             )

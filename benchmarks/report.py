@@ -39,7 +39,7 @@ def peers(kept: Mapping[str, Any]) -> str:
     size = "full size" if kept["is_full"] else "quick size"
     head = (
         f"{_when(kept)}; {size}, the median of {kept['rounds']} rounds by turns; "
-        f"{kept['minutes']:.0f} minutes; load average at the end {kept['load']:.1f}."
+        f"{kept['minutes']:.0f} minutes."
     )
     notes = [f"- {title}: {note}" for title, note in kept["notes"].items()]
     return "\n\n".join([head, comparison.markdown(tables, kept["titles"]), "\n".join(notes)])
@@ -92,7 +92,11 @@ def projection(kept: Mapping[str, Any]) -> str:
 
 
 def _when(kept: Mapping[str, Any]) -> str:
-    return f"Measured on {kept['measured_at']}: {kept['machine']}"
+    text = f"Measured on {kept['measured_at']}: {kept['machine']}"
+    # One that is measured and one that loads it make about as much as there are processors.
+    if kept["load"] > 2 * kept["processors"]:
+        text += f"; **other programs ran beside it** (load average {kept['load']:.1f})"
+    return text
 
 
 def _parts() -> Iterator[tuple[Path, str, str]]:

@@ -267,6 +267,9 @@ def test_a_peer_that_cannot_be_built_says_why(
 # Reporting
 
 
+MEASURED = {"machine": "a machine", "measured_at": "today", "load": 1.5, "processors": 2}
+
+
 def test_a_part_of_the_page_is_replaced_and_nothing_else() -> None:
     """What is between two marks is new; a page without them is refused."""
     page = "before\n<!-- peers: written by make bench-report -->\nold\n<!-- /peers -->\nafter\n"
@@ -292,8 +295,8 @@ def test_each_row_of_the_budgets_says_whether_it_held() -> None:
         harness.at_least("P2", "walks", 3.0, 3.0, ""),
         harness.not_measured("P3", "writes", "3", "no etcd"),
     ]
-    kept = {"title": "Some", "machine": "a machine", "measured_at": "today"}
-    text = report.budgets([{**kept, "rows": [vars(row) for row in rows]}])
+    text = report.budgets([{**MEASURED, "title": "Some", "rows": [vars(row) for row in rows]}])
+    assert "\n\nMeasured on today: a machine.\n\n" in text
     assert text.startswith("2 of 3 rows hold.")
     assert "| P1 | reads | at least 0.85 | 0.90 | yes |  |" in text
     assert "| P2 | starts | at most 1 | 2.00 | **no** |  |" in text
@@ -304,13 +307,9 @@ def test_each_row_of_the_budgets_says_whether_it_held() -> None:
 def test_every_curve_of_growth_is_in_a_table() -> None:
     """The table of growth has a line for each curve and a column for each size."""
     curve = bench_growth.Curve("GetEntity", "ms", [1.0, 1.05], is_promised=True)
-    kept = {
-        "machine": "a machine",
-        "measured_at": "today",
-        "sizes": [10_000, 30_000],
-        "curves": [vars(curve)],
-    }
+    kept = {**MEASURED, "load": 9.0, "sizes": [10_000, 30_000], "curves": [vars(curve)]}
     lines = report.growth(kept).splitlines()
+    assert "other programs ran beside it" in lines[0]
     assert "| what | | 10,000 | 30,000 |" in lines
     assert "| GetEntity | ms | 1 | 1.05 |" in lines
 
