@@ -40,7 +40,7 @@ _PEERS: dict[str, type[Side]] = {
 _READERS, _WRITERS = 32, 64
 _WATCHERS = ((1, 100), (100, 100), (1000, 10))
 """How many, and how many changes a second."""
-_BEHIND = ((1, 5_000, 50_000), (100, 3_000, 20_000), (1000, 1_000, 10_000))
+_BEHIND = ((1, 5_000, 50_000), (100, 2_000, 20_000), (1000, 500, 10_000))
 """How many, and how many changes each catches up with, quick and full."""
 _BACKLOG_PATIENCE = 30.0
 _NEEDS, _NEEDED = Direction.OUT, Direction.IN
