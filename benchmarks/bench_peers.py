@@ -42,7 +42,7 @@ _WATCHERS = ((1, 100), (100, 100), (1000, 10))
 """How many, and how many changes a second."""
 _BEHIND = ((1, 5_000, 50_000), (100, 2_000, 20_000), (1000, 500, 10_000))
 """How many, and how many changes each catches up with, quick and full."""
-_BACKLOG_PATIENCE = 30.0
+_BACKLOG_PATIENCE = 15.0
 _NEEDS, _NEEDED = Direction.OUT, Direction.IN
 _HUB = Kind("ms, all received", False, lambda report: (1000 * report.seconds,))
 _SECONDS = Kind("s", False, lambda report: (report.seconds,))
