@@ -231,7 +231,7 @@ class _Walks:
 
 
 def _graph(run: _Run, sides: Sequence[Side], data: Dataset) -> Table:
-    count, patience = run.options.pick(30, 200), run.options.pick(10, 60)
+    count, patience = run.options.pick(30, 200), run.options.pick(8, 60)
     walks = _Walks(data, patience)
     line = partial(_line, run, sides)
     lines = [
