@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import content, harness, results
 from benchmarks.comparison import LATENCY, RATE, Kind, Line, Table, compare, markdown, reason
 from benchmarks.harness import Options
-from benchmarks.peers.base import Cannot, Dataset, Side
+from benchmarks.peers.base import Cannot, Dataset, Filled, Side
 from benchmarks.peers.etcd import Etcd
 from benchmarks.peers.ladybug import Ladybug
 from benchmarks.peers.postgres import Postgres
@@ -93,26 +93,26 @@ def _bulk(run: _Run, directory: Path) -> Table:
     """Everything is loaded into empty ones."""
     nodes, edges = run.options.pick(20_000, 200_000), run.options.pick(40_000, 1_000_000)
     data = Dataset("bulk", content.large_database(nodes, edges, 0), content.package(0).id)
-    took: dict[tuple[str, int], float | None] = {}
-
-    def entities(side: Side, number: int) -> Report:
-        with _running(side):
-            filled = side.fill(data)
-        took[side.title, number] = filled.relationships
-        if filled.entities is None:
-            raise Cannot("it has no entities, only relationships")
-        return Report(count=data.sizes[0], seconds=filled.entities)
+    filled: dict[tuple[str, int], Filled] = {}
 
     def relationships(side: Side, number: int) -> Report:
-        seconds = took.get((side.title, number))
-        if seconds is None:
-            raise Cannot("nothing could be loaded")
-        return Report(count=data.sizes[1], seconds=seconds)
+        with _running(side):
+            found = filled[side.title, number] = side.fill(data)
+        return Report(count=data.sizes[1], seconds=found.relationships)
+
+    def entities(side: Side, number: int) -> Report:
+        found = filled.get((side.title, number))
+        if found is None or found.entities is None:
+            raise Cannot("nothing was loaded" if found is None else "it has relationships only")
+        return Report(count=data.sizes[0], seconds=found.entities)
 
     sides = [_side(kind, directory / f"bulk-{kind.__name__}") for kind in run.sides]
-    lines = _line(run, sides, f"{data.sizes[0]:,} entities", [RATE], _fresh(directory, entities))
-    lines += _line(run, sides, f"{data.sizes[1]:,} relationships", [RATE], relationships)
-    return Table("Bulk load into empty ones", lines)
+    what = f"{data.sizes[1]:,} relationships"
+    lines = _line(run, sides, what, [RATE], _fresh(directory, relationships))
+    return Table(
+        "Bulk load into empty ones",
+        _line(run, sides, f"{data.sizes[0]:,} entities", [RATE], entities) + lines,
+    )
 
 
 def _fresh(
@@ -165,13 +165,51 @@ def _writes(run: _Run, sides: Sequence[Side], data: Dataset) -> Table:
     return Table(_title("Writes", data), lines)
 
 
+class _Standby:
+    """Ends those that fail: they may go on working, in the others' way. Starts them again."""
+
+    def __init__(self, data: Dataset) -> None:
+        self._data = data
+        self.stopped: set[str] = set()
+
+    def ready(self, side: Side) -> None:
+        """Has it running, with the data, if it was ended."""
+        if side.title in self.stopped:
+            side.start()
+            if not side.keeps:
+                side.adopt(self._data)
+            self.stopped.remove(side.title)
+
+    def ready_all(self, sides: Sequence[Side]) -> None:
+        """Has all running; who cannot be started again is absent from then on."""
+        for side in sides:
+            try:
+                self.ready(side)
+            # As in compare(): one that fails must not end the others.
+            except Exception as error:  # noqa: BLE001
+                side.absent = reason(error)
+
+    @contextlib.contextmanager
+    def watching(self, side: Side) -> Iterator[None]:
+        """Ends it if what is done meanwhile fails."""
+        self.ready(side)
+        try:
+            yield
+        except Cannot:
+            raise
+        except Exception:
+            self.stopped.add(side.title)
+            side.stop()
+            raise
+
+
 class _Walks:
-    """Walks, and what becomes of those who fail: they may go on working, in the others' way."""
+    """Walks from the roots of a dataset."""
 
     def __init__(self, data: Dataset, patience: int) -> None:
         self._data = data
         self._patience = patience
-        self._stopped: set[str] = set()
+        self._standby = _Standby(data)
         self._failed: dict[tuple[str, Direction], str] = {}
 
     def some(self, side: Side, number: int, count: int, direction: Direction) -> Report:
@@ -196,7 +234,7 @@ class _Walks:
         wanted = [sides[0].reached(*case) for case in cases]
         same, different = list[str](), list[str]()
         for side in sides[1:]:
-            if side.absent or side.title in self._stopped:
+            if side.absent or side.title in self._standby.stopped:
                 continue
             with contextlib.suppress(Cannot):
                 found = [side.reached(*case) for case in cases]
@@ -208,24 +246,19 @@ class _Walks:
         self, side: Side, direction: Direction, roots: Sequence[str], plan: Callable[[], Plan]
     ) -> Report:
         made = plan()
-        if side.title in self._stopped:
-            side.start()
-            if not side.keeps:
-                side.adopt(self._data)
-            self._stopped.remove(side.title)
         try:
-            side.stir()
-            report = harness.load(made, *side.programs)
-            if report.failed:
-                # What is loaded does not read errors: so this is asked again, for the error.
-                side.reached(roots[report.count], direction)
-            if report.failed or report.is_late or report.count < len(roots):
-                done = 0 if report.count > len(roots) else report.count
-                raise RuntimeError(f"{done} of {len(roots)} answered in {self._patience} s")
+            with self._standby.watching(side):
+                side.stir()
+                report = harness.load(made, *side.programs)
+                if report.failed:
+                    # What loads it does not read errors: so this is asked again, for the error.
+                    side.reached(roots[report.count], direction)
+                if report.failed or report.is_late or report.count < len(roots):
+                    raise RuntimeError(
+                        f"{report.count} of {len(roots)} answered in {self._patience} s"
+                    )
         except Exception as error:
             self._failed[side.title, direction] = reason(error)
-            self._stopped.add(side.title)
-            side.stop()
             raise
         return report
 
@@ -244,17 +277,20 @@ def _graph(run: _Run, sides: Sequence[Side], data: Dataset) -> Table:
 
 def _watch(run: _Run, sides: Sequence[Side], data: Dataset) -> Table:
     lines = list[Line]()
-    seconds = max(2.0, run.options.seconds)
+    seconds, standby = max(2.0, run.options.seconds), _Standby(data)
 
     def live(side: Side, _number: int, watchers: int, rate: int) -> Report:
-        return _load(side, side.live(watchers, rate, seconds))
+        with standby.watching(side):
+            return _load(side, side.live(watchers, rate, seconds))
 
     def backlog(
         side: Side, _number: int, watchers: int, events: int, piled: dict[str, str]
     ) -> Report:
         if piled[side.title]:
             raise Cannot(piled[side.title])
-        return _load(side, replace(side.backlog(watchers, events), patience=_BACKLOG_PATIENCE))
+        plan = replace(side.backlog(watchers, events), patience=_BACKLOG_PATIENCE)
+        with standby.watching(side):
+            return _load(side, plan)
 
     for watchers, rate in _WATCHERS:
         lines += _line(
@@ -263,19 +299,21 @@ def _watch(run: _Run, sides: Sequence[Side], data: Dataset) -> Table:
         )  # fmt: skip
     for watchers, quick, full in _BEHIND:
         events = run.options.pick(quick, full)
-        piled = {side.title: _pile(side, events) for side in sides if not side.absent}
+        piled = {side.title: _pile(side, events, standby) for side in sides if not side.absent}
 
         lines += _line(
             run, sides, f"{events:,} changes behind, {watchers:,} watching", [RATE],
             partial(backlog, watchers=watchers, events=events, piled=piled),
         )  # fmt: skip
+    standby.ready_all(sides)
     return Table(_title("Watching", data), lines)
 
 
-def _pile(side: Side, events: int) -> str:
+def _pile(side: Side, events: int, standby: _Standby) -> str:
     """Makes a backlog; answers why there is none."""
     try:
-        report = _load(side, side.pile(events))
+        with standby.watching(side):
+            report = _load(side, side.pile(events))
     except (Cannot, RuntimeError) as error:
         return reason(error)
     return "" if report.count == events else f"{report.count} of {events} changes were made"
@@ -355,10 +393,11 @@ def _title(what: str, data: Dataset) -> str:
 
 
 _PARTS: dict[str, Callable[[_Run, Sequence[Side], Dataset], Table]] = {
+    # The first: what is held then is the data, and nothing that was left by work.
+    "operation": _operation,
     "reads": _reads,
     "writes": _writes,
     "watch": _watch,
-    "operation": _operation,
     # The last: some of those that fail are not what they were.
     "graph": _graph,
 }

@@ -187,7 +187,7 @@ def _markdown(table: Table, titles: Sequence[str]) -> str:
 def _cell(cell: Cell, reasons: dict[str, str]) -> str:
     parts = [" / ".join(number(value) for value in cell.figures) if cell.figures else MISSING]
     if cell.ratio is not None:
-        ratio = f"{cell.ratio:.2f}" if cell.ratio < 10 else f"{cell.ratio:,.0f}"
+        ratio = f"{cell.ratio:.2f}" if 0.1 <= cell.ratio < 10 else number(cell.ratio)
         parts.append(f"({ratio})" if cell.ratio >= 1 else f"(**{ratio}**)")
     if cell.why:
         letter = reasons.setdefault(cell.why, _letter(len(reasons)))

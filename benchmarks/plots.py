@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 PANELS = (
-    ("Calls, 32 in flight", "µs a call", ("GetEntity", "durable CreateEntity", "import")),
+    ("Calls, 32 in flight, and import", "µs each", ("GetEntity", "durable CreateEntity", "import")),
     ("Answers, one at a time", "ms", ("page of 100", "search", "10 watchers")),
     ("Walks, by the size of the answer", "ms", ("dependencies", "impact")),
     ("Start-up", "s", ("start-up",)),

@@ -170,7 +170,7 @@ class SpiceDB(Side):
         command += ["--grpc-addr", f"127.0.0.1:{self.port}", "--grpc-max-conn-age", "24h"]
         command += ["--metrics-enabled=false", "--telemetry-endpoint=", "--skip-release-check"]
         # Else it ends watches that catch up with more than a thousand changes.
-        command += ["--datastore-watch-buffer-length", "65535"]
+        command += ["--datastore-watch-buffer-length", "8192"]
         command += ["--datastore-watch-buffer-write-timeout", "60s"]
         command += ["--log-format", "json", "--log-level", "info", *self._store()]
         threads = {"GOMAXPROCS": str(len(server_cpus()))}
