@@ -9,7 +9,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -146,8 +146,8 @@ def _derived(view: View, hub: str) -> float:
     assert record is not None
     before = codec.decode_entity(record)
     revision, mark = view.visible + 1, view.mark()
-    after = replace(
-        before, revision=revision, reported_health=Health.UNHEALTHY, health=Health.UNHEALTHY
+    after = before._replace(
+        revision=revision, reported_health=Health.UNHEALTHY, health=Health.UNHEALTHY
     )
     view.put_entity(after, codec.encode_entity(after), before, 0)
     begun = time.perf_counter()

@@ -8,7 +8,6 @@ import itertools
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -330,7 +329,7 @@ async def _write_updates(store: Store, rows: Sequence[EntityRow]) -> None:
     for row in rows:
         old = latest.get(row.entity.id, row)
         now = _now(head)
-        changed = replace(old.entity, revision=head.revision + 1, updated_at=now)
+        changed = old.entity._replace(revision=head.revision + 1, updated_at=now)
         record = codec.encode_entity(changed)
         ordinal = ordinal_of(changed.create_revision, row.create_index)
         change = Change(Kind.ENTITY, Action.UPDATE, changed.id, ordinal, old.record, record)

@@ -30,15 +30,20 @@ func (c calls) unary(
 	ctx context.Context, method string, request, answer any, conn *grpc.ClientConn,
 	invoke grpc.UnaryInvoker, opts ...grpc.CallOption,
 ) error {
-	if _, bounded := ctx.Deadline(); !bounded && c.timeout > 0 {
-		bounded, cancel := context.WithTimeout(ctx, c.timeout)
-		defer cancel()
-		ctx = bounded
-	}
+	ctx, cancel := c.bounded(ctx)
+	defer cancel()
 	if message, ok := request.(proto.Message); ok && c.retries {
 		request = keyed(message)
 	}
 	return asError(invoke(c.outgoing(ctx), method, request, answer, conn, opts...))
+}
+
+// bounded gives a call that has no deadline the client's.
+func (c calls) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, bounded := ctx.Deadline(); bounded || c.timeout <= 0 {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, c.timeout)
 }
 
 func (c calls) stream(

@@ -70,6 +70,7 @@ type options struct {
 	retry       RetryPolicy
 	userAgent   string
 	metadata    metadata.MD
+	joining     *joining
 	dial        []grpc.DialOption
 }
 
@@ -101,6 +102,19 @@ func WithUserAgent(userAgent string) Option {
 // WithMetadata sends pairs of a key and a value with every call.
 func WithMetadata(pairs ...string) Option {
 	return func(o *options) { o.metadata = metadata.Join(o.metadata, metadata.Pairs(pairs...)) }
+}
+
+// WithCoalescing joins the calls of the stubs that are made at the same time: GetEntity into BatchGetEntities,
+// and CreateEntity, UpdateEntity, CreateRelationship and UpdateRelationship into a Write whose mutations are
+// independent. What is called while two calls of its kind are under way is gathered until one of them has
+// returned. Answers, errors and deadlines are those of single calls.
+//
+// It pays from a few calls at once on. Calls are of one kind if they carry the same metadata, and reads if they
+// read in the same way. A call with options of its own ([grpc.CallOption]), a write with an idempotency key
+// and a dry run are made alone. What a batch is called with is of no caller's context but its metadata: see to
+// it if interceptors or credentials of [WithDialOptions] look for other values there.
+func WithCoalescing() Option {
+	return func(o *options) { o.joining = newJoining() }
 }
 
 // WithDialOptions passes options on to gRPC; they come after the client's own.
@@ -165,10 +179,15 @@ func dialOptions(chosen options) []grpc.DialOption {
 	calls := calls{
 		timeout: chosen.timeout, retries: chosen.retry.MaxAttempts > 1, metadata: chosen.metadata,
 	}
+	unary := calls.unary
+	if chosen.joining != nil {
+		chosen.joining.calls = calls
+		unary = chosen.joining.unary
+	}
 	return append([]grpc.DialOption{
 		grpc.WithTransportCredentials(chosen.credentials),
 		grpc.WithUserAgent(chosen.userAgent),
-		grpc.WithChainUnaryInterceptor(calls.unary),
+		grpc.WithChainUnaryInterceptor(unary),
 		grpc.WithChainStreamInterceptor(calls.stream),
 		grpc.WithDefaultServiceConfig(serviceConfig(chosen.retry)),
 		grpc.WithMaxCallAttempts(max(chosen.retry.MaxAttempts, 2)),

@@ -10,5 +10,6 @@
 //   - errors are of type [*Error], with the registry's reason, its facts and the malformed fields;
 //   - [Client.Watch] goes on over broken connections, without a gap or a duplicate;
 //   - [Client.KeepLease] keeps a lease alive in the background;
+//   - [WithCoalescing] joins calls that are made at the same time;
 //   - [Pages] goes through the pages of any listing, and [Walk] joins those of a graph.
 package registry

@@ -145,14 +145,22 @@ func (s *scripted) KeepAlive(
 // start serves the script and answers a client of it.
 func (s *scripted) start(t *testing.T, opts ...registry.Option) *registry.Client {
 	t.Helper()
+	return serve(t, func(server *grpc.Server) {
+		registryv1.RegisterEntityServiceServer(server, s)
+		registryv1.RegisterLeaseServiceServer(server, s)
+		registryv1.RegisterWatchServiceServer(server, s)
+	}, opts...)
+}
+
+// serve serves what is registered and answers a client of it.
+func serve(t *testing.T, register func(*grpc.Server), opts ...registry.Option) *registry.Client {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	server := grpc.NewServer()
-	registryv1.RegisterEntityServiceServer(server, s)
-	registryv1.RegisterLeaseServiceServer(server, s)
-	registryv1.RegisterWatchServiceServer(server, s)
+	register(server)
 	go func() { _ = server.Serve(listener) }()
 	t.Cleanup(server.Stop)
 	opts = append([]registry.Option{registry.WithRetry(quick)}, opts...)

@@ -52,7 +52,7 @@ from hyper_registry.query.search.follower import SearchIndex
 from hyper_registry.query.traversal import Walker
 from hyper_registry.registry import compaction
 from hyper_registry.registry.engine import Engine, Retention
-from hyper_registry.services import reflection
+from hyper_registry.services import batches, reflection
 from hyper_registry.services.admin_service import AdminService
 from hyper_registry.services.binding import handlers
 from hyper_registry.services.entity_service import EntityService
@@ -416,6 +416,7 @@ def warm_up() -> None:
     health_kernels.warm_up()
     compaction.warm_up()
     grammar.warm_up()
+    batches.warm_up()
 
 
 async def _end_streams(

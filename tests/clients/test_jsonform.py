@@ -94,6 +94,9 @@ def _filled(draw: st.DrawFn, kind: type[Message], levels: int = 2) -> Any:
     elif name == "google.protobuf.FieldMask":
         paths = st.lists(st.from_regex(r"[a-z_]{1,5}(\.[\w/]+)?", fullmatch=True))
         message.paths.extend(draw(paths))  # type: ignore[attr-defined]
+    elif name == "google.protobuf.Any":
+        detail = error_details_pb2.ErrorInfo(reason=draw(_text), metadata={draw(_text): "x"})
+        message.Pack(detail)  # type: ignore[attr-defined]
     else:
         for field in draw(st.permutations(list(kind.DESCRIPTOR.fields)))[:6]:
             _fill(draw, message, field, levels)

@@ -52,6 +52,7 @@ class Language:
     build: tuple[str, ...]
     check: tuple[str, ...]
     stories: tuple[str, ...]
+    joined: tuple[str, ...]
     follow: tuple[str, ...]
     run: tuple[str, ...]
     tour: str
@@ -72,6 +73,7 @@ GO = Language(
     build=("go", "vet", "./..."),
     check=("go", "test", "./..."),
     stories=("go", "test", "-count=1", "-v", "-run", "TestStories", "."),
+    joined=("go", "test", "-count=1", "-v", "-run", "TestAnswersAreThoseOfSingleCalls", "."),
     follow=("go", "test", "-count=1", "-v", "-run", "TestRestarts", "."),
     run=("go", "run"),
     tour="./examples/tour",
@@ -83,8 +85,15 @@ TYPESCRIPT = Language(
     needs=("node", "npm"),
     installed="node_modules/.bin/tsc",
     build=("npm", "run", "build"),
-    check=("node", "--test", "dist/tests/client.test.js", "dist/tests/watch.test.js"),
+    check=(
+        *("node", "--test", "dist/tests/client.test.js", "dist/tests/coalescing.test.js"),
+        "dist/tests/watch.test.js",
+    ),
     stories=("node", "--test", "--test-reporter=spec", "dist/tests/stories.test.js"),
+    joined=(
+        *("node", "--test", "--test-reporter=spec", "--test-name-pattern=a registry"),
+        "dist/tests/coalescing.test.js",
+    ),
     follow=("node", "dist/tests/follow.js"),
     run=("node",),
     tour="dist/examples/tour.js",
@@ -146,18 +155,30 @@ async def test_its_own_tests(language: Language) -> None:
     await run(*language.check, folder=language.folder)
 
 
-@pytest.mark.parametrize(
+each_transport = pytest.mark.parametrize(
     ("language", "transport"),
     [(one, transport) for one in (GO, TYPESCRIPT) for transport in one.transports],
     indirect=["language"],
     ids=lambda one: one.name if isinstance(one, Language) else one,
 )
+
+
+@each_transport
 async def test_stories(language: Language, transport: str) -> None:
     """It is answered every step of every story as the Python client is."""
     async with served(STORIES, transport) as where:
         told = await run(*language.stories, folder=language.folder, **where)
     for file in STORIES:
         assert re.search(rf"(PASS: |✔ ).*{re.escape(file.name)}", told), told
+
+
+@each_transport
+async def test_joined_calls(language: Language, transport: str) -> None:
+    """A client that joins calls is answered as one that does not, whatever each call comes to."""
+    async with serving() as registry:
+        target = registry.url if transport == "http" else registry.target
+        told = await run(*language.joined, folder=language.folder, REGISTRY_COALESCING=target)
+    assert re.search(r"(PASS: TestAnswers|✔ a registry answers joined)", told), told
 
 
 @pytest.mark.parametrize(("field", "wrong"), [("revision", "3"), ("commit_time", "<time 9>")])

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable
 from typing import Any
 
 import grpc
 import httpx
+from google.protobuf.duration_pb2 import Duration
+from prometheus_client.parser import text_string_to_metric_families
 
+from nexus_registry.conformance.stubs import Stubs
 from ose.registry.v1.entity_service_pb2 import GetEntityRequest
 from ose.registry.v1.graph_service_pb2 import WatchGraphRequest
 from ose.registry.v1.lease_service_pb2 import KeepAliveRequest
@@ -17,7 +21,7 @@ from tests.replicas.test_trouble import is_serving
 from tests.support.newer import write_as_newer
 from tests.support.postgres import Cluster
 from tests.support.refusals import refused
-from tests.support.servers import serving
+from tests.support.servers import Running, serving
 from tests.support.waiting import eventually
 
 
@@ -36,7 +40,7 @@ async def test_it_stops_serving_and_says_why(cluster: Cluster) -> None:
         engine, stubs = server.server.engine, server.stubs
         await stubs.entities.CreateEntity(create("a"))
         await eventually(lambda: engine.duty.is_ours)
-        watch = stubs.watch.Watch(WatchRequest())
+        watch = stubs.watch.Watch(WatchRequest(bookmark_interval=Duration(nanos=100_000_000)))
         graph = stubs.graph.WatchGraph(WatchGraphRequest(root_id="a"))
         await watch.read()
         await graph.read()
@@ -70,3 +74,49 @@ async def test_it_stops_serving_and_says_why(cluster: Cluster) -> None:
 async def _to_the_end(stream: Any) -> None:
     while await stream.read() is not grpc.aio.EOF:
         pass
+
+
+BALANCED = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "healthCheckConfig": {"serviceName": ""},
+}
+
+
+async def test_who_balances_by_health_leaves_it(two: tuple[Running, Running]) -> None:
+    """A client that knows of several servers, and asks for their health, calls those that serve."""
+    target = f"ipv4:{two[0].target},{two[1].target}"
+    options = [("grpc.service_config", json.dumps(BALANCED))]
+    stubs = Stubs(target, grpc.aio.insecure_channel(target, options))
+
+    async def call() -> list[float]:
+        """Calls some times; answers how many calls each server has had."""
+        for _ in range(10):
+            await stubs.entities.GetEntity(GetEntityRequest(id="ai-ml"))
+        return [await _calls(server) for server in two]
+
+    async def both_are_called() -> bool:
+        return all(await call())
+
+    async def one_is_left() -> bool:
+        before, after = await call(), await call()
+        return after == [before[0], before[1] + 10]
+
+    try:
+        await eventually(both_are_called)
+        two[0].server.engine.outdated = "a newer version has written"
+        await eventually(one_is_left)
+    finally:
+        await stubs.aclose()
+
+
+async def _calls(server: Running) -> float:
+    """How often a server was asked for an entity."""
+    async with httpx.AsyncClient() as http:
+        text = (await http.get(f"{server.url}/metrics")).text
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "rpc_server_call_duration_seconds_count"
+        and sample.labels["rpc_method"].endswith("/GetEntity")
+    )

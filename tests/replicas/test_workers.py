@@ -55,7 +55,7 @@ def pids(program: Program) -> list[int]:
 async def check_metrics(http: httpx.AsyncClient, program: Program) -> None:
     """Whoever is asked shows the metrics of both; what is called of either counts."""
     text = (await http.get(f"http://127.0.0.1:{program.http_port}/metrics")).text
-    calls = dict[str, float]()
+    calls, on_duty = dict[str, float](), 0.0
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             assert ("worker" in sample.labels) or not family.name.startswith("registry"), sample
@@ -69,6 +69,9 @@ async def check_metrics(http: httpx.AsyncClient, program: Program) -> None:
                 assert sample.value == 2
             elif sample.name == "registry_worker_up":
                 assert sample.value == 1
+            elif sample.name == "registry_on_duty":
+                on_duty += sample.value
+    assert on_duty == 1
     assert calls.keys() == {"1", "2"}
     # 12 over gRPC and one over HTTP.
     assert sum(calls.values()) == 13

@@ -78,10 +78,10 @@ async def history(client: AsyncRegistryClient, start: int, end: int) -> list[Any
     raise AssertionError("a watch ended")
 
 
-async def fill(stubs: Stubs) -> int:
+async def fill(stubs: Stubs, batches: int = 8) -> int:
     """Writes some MiB that cannot be compressed to much less; answers the revision."""
     noise = random.Random(1)
-    for number in range(8):
+    for number in range(batches):
         texts = {f"{number}-{part}": noise.randbytes(30_000).hex() for part in range(16)}
         made = await build(
             stubs, [service(name, metadata=struct(text=text)) for name, text in texts.items()]
@@ -151,7 +151,7 @@ async def test_who_goes_away_leaves_nothing(tmp_path: Path) -> None:
     """The snapshot, its thread and its files are gone when the caller is, and another may come."""
     async with serving(tmp_path / "registry.db") as running:
         stubs = running.stubs
-        await fill(stubs)
+        await fill(stubs, 16)
 
         def snapshots() -> int:
             return sum(t.name == "store-snapshot" for t in threading.enumerate())

@@ -191,7 +191,7 @@ async def test_a_reader_who_is_slow_holds_up_only_itself(registry: Running) -> N
     reader, writer = await asyncio.open_connection(
         "127.0.0.1", registry.server.http_port, limit=1024
     )
-    writer.write(b"GET /api/v1/registry:export HTTP/1.1\r\nhost: x\r\n\r\n")
+    writer.write(b"GET /api/v1/registry:export HTTP/1.1\r\nhost: localhost\r\n\r\n")
     await reader.readexactly(100)
     await eventually(lambda: waiting_calls() == 1)
     async with client(registry) as http:
@@ -225,7 +225,8 @@ async def test_import(http: httpx.AsyncClient) -> None:
 async def test_an_import_is_acknowledged_while_it_is_sent(registry: Running) -> None:
     """A client that waits for each acknowledgement gets it."""
     reader, writer = await asyncio.open_connection("127.0.0.1", registry.server.http_port)
-    head = "POST /api/v1/registry:import HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+    head = "POST /api/v1/registry:import HTTP/1.1\r\nhost: localhost\r\n"
+    head += "transfer-encoding: chunked\r\n\r\n"
     writer.write(head.encode())
     for line in upload([["a"], ["b"], ["c"]]).splitlines(keepends=True):
         writer.write(b"%x\r\n%s\r\n" % (len(line), line))
@@ -245,7 +246,7 @@ async def test_acknowledgements_wait_for_a_client_that_reads_last(
     reader, writer = await asyncio.open_connection(
         "127.0.0.1", registry.server.http_port, limit=1024
     )
-    head = "POST /api/v1/registry:import HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+    head = "POST /api/v1/registry:import HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
     writer.write(f"{head}content-length: {len(content)}\r\n\r\n".encode() + content)
     await asyncio.wait_for(writer.drain(), 50)
     text = (await reader.read(-1)).decode()
@@ -286,7 +287,9 @@ async def test_an_import_that_is_broken_off(registry: Running, http: httpx.Async
     """It ends with its connection; what was acknowledged stands, and half a line is nothing."""
     _, writer = await asyncio.open_connection("127.0.0.1", registry.server.http_port)
     content = upload([["a"], ["b"]])[:-20]
-    head = "POST /api/v1/registry:import HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n"
+    head = (
+        "POST /api/v1/registry:import HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\n\r\n"
+    )
     writer.write(head.encode() + content)
 
     async def is_there() -> bool:

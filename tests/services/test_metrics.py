@@ -108,3 +108,4 @@ async def test_commits(registry: Running) -> None:
     assert found["registry_commit_changes_sum", frozenset()] == 8 + 3
     assert found["registry_commit_requests_sum", frozenset()] == 2
     assert found["registry_revision", frozenset()] == 2
+    assert found["registry_on_duty", frozenset()] == 1

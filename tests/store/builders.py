@@ -38,7 +38,7 @@ def entity(
         created_at=START,
         updated_at=START,
     )
-    made = replace(made, **values)  # type: ignore[arg-type]
+    made = made._replace(**values)  # type: ignore[arg-type]
     record = f"{id_} {made.name} {made.revision}".encode(errors="replace")
     return EntityRow(made, created[1], "ai-ml", '{"a":1}', record)
 
@@ -57,7 +57,7 @@ def relationship(
         created_at=START,
         updated_at=START,
     )
-    made = replace(made, **values)  # type: ignore[arg-type]
+    made = made._replace(**values)  # type: ignore[arg-type]
     return RelationshipRow(made, created[1], "{}", f"{source} to {target}".encode())
 
 

@@ -12,7 +12,7 @@ from hyper_registry.model.errors import NotServing, StoreUnavailable
 from hyper_registry.registry.copying import copy
 from hyper_registry.registry.engine import Engine
 from hyper_registry.store import open_store
-from hyper_registry.store.backup import BackupSnapshot, written
+from hyper_registry.store.backup import BackupError, BackupSnapshot, written
 from hyper_registry.store.memory import MemoryStore
 from tests.support.newer import write_as_newer
 from tests.support.postgres import database_of
@@ -86,7 +86,7 @@ async def test_a_backup_of_a_newer_version(tmp_path: Path) -> None:
     path, snapshot = tmp_path / "registry.backup", await store.snapshot()
     path.write_bytes(b"".join([piece async for piece in written(snapshot)]))
     backup = await BackupSnapshot.open(path)
-    with pytest.raises(NotServing):
+    with pytest.raises(BackupError, match="a newer version wrote it"):
         await copy(backup, target)
     await backup.aclose()
     await store.aclose()

@@ -12,6 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from hyper_registry.model.errors import CommitUnknown, StoreLost, StoreUnavailable
+from hyper_registry.registry.duty import Duty
 from hyper_registry.registry.engine import Engine
 from hyper_registry.store.base import Hold, Renewals, Seat
 from hyper_registry.store.postgres import PostgresStore
@@ -190,9 +191,17 @@ async def test_a_schema_that_another_version_has_made_new(url: str, cluster: Clu
     """A server of an older version stops writing, and says which version is there."""
     store = PostgresStore(url)
     await store.open()
+    duty = Duty(store, "x", lambda: 0.0)
+    await duty.beat(store)
+    has_had = duty.is_ours
     cluster.ask("UPDATE registry_head SET schema_version = 99", url)
     with pytest.raises(StoreLost, match="its schema has become version 99"):
         await store.begin()
+    # Servers of that version have its duties, too: nothing says any more that this one is alive.
+    seat = await store.take_seat("x", "nobody", Seat())
+    await duty.beat(store)
+    assert (has_had, duty.is_ours) == (True, False)
+    assert await store.take_seat("x", "nobody", seat) == seat
     await store.aclose()
 
 

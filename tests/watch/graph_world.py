@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from hyper_registry.model.entity import Entity
 from hyper_registry.model.health import turns_of
@@ -198,8 +198,8 @@ def states(history: Sequence[Commit]) -> list[State]:
             if change.kind == Kind.HEALTH:
                 turns = turns_of(change)
                 for ordinal, health in zip(*map(list, (turns.ordinals, turns.after)), strict=True):
-                    entities[ids[ordinal]] = replace(
-                        entities[ids[ordinal]], health=health, health_revision=commit.revision
+                    entities[ids[ordinal]] = entities[ids[ordinal]]._replace(
+                        health=health, health_revision=commit.revision
                     )
             elif change.kind == Kind.ENTITY:
                 ids[change.ordinal] = change.id

@@ -2,6 +2,7 @@ import type { DescService, MessageInitShape } from "@bufbuild/protobuf";
 import { type Client, createClient, type Transport } from "@connectrpc/connect";
 
 import { careful } from "./calls.js";
+import { coalescing } from "./coalescing.js";
 import { AdminService } from "./gen/ose/registry/v1/admin_service_pb.js";
 import { EntityService } from "./gen/ose/registry/v1/entity_service_pb.js";
 import { FeatureService } from "./gen/ose/registry/v1/feature_service_pb.js";
@@ -26,6 +27,14 @@ export interface ClientOptions {
   readonly retry?: Partial<RetryPolicy>;
   /** Sent with every call. */
   readonly headers?: Readonly<Record<string, string>>;
+  /**
+   * Join calls that are made at the same time: getEntity into batchGetEntities, and createEntity, updateEntity,
+   * createRelationship and updateRelationship into a write whose mutations are independent. What is called while
+   * two calls like it are under way is gathered until one of them has returned. Answers, errors, deadlines and
+   * signals are those of single calls. It pays from a few calls at once on. Calls with the same headers are
+   * joined, and reads that read in the same way; a write with an idempotency key and a dry run are made alone.
+   */
+  readonly coalesce?: boolean;
 }
 
 /**
@@ -52,11 +61,10 @@ export class RegistryClient {
   /** Makes a client that calls over a transport, and ends it by `end`. */
   constructor(transport: Transport, options: ClientOptions = {}, end: () => void = () => undefined) {
     this.retry = { ...DEFAULT_RETRY, ...options.retry };
-    this.transport = careful(transport, {
-      timeoutMs: options.timeoutMs ?? 10_000,
-      retry: this.retry,
-      headers: options.headers ?? {},
-    });
+    const timeoutMs = options.timeoutMs ?? 10_000;
+    const headers = options.headers ?? {};
+    const calls = careful(transport, { timeoutMs, retry: this.retry, headers });
+    this.transport = options.coalesce ? coalescing(calls, timeoutMs) : calls;
     this.end = end;
     this.admin = this.service(AdminService);
     this.entities = this.service(EntityService);

@@ -133,12 +133,12 @@ def sealed(
     parts = [
         f"{revision}\0{time}\0{actor}\0{method}\0{request_id}\0{len(changes)}".encode(),
     ]
-    for change in changes:
-        before, after = change.before or b"", change.after or b""
+    for kind, action, id_, ordinal, old, new in changes:
+        before, after = old or b"", new or b""
         # No record is empty, so a length of 0 says that there is none.
         parts.append(
-            f"\0{change.kind}\0{change.action}\0{change.id}\0{change.ordinal}"
-            f"\0{len(before)}\0{len(after)}\0".encode()
+            b"\0%d\0%d\0%b\0%d\0%d\0%d\0"
+            % (kind, action, id_.encode(), ordinal, len(before), len(after))
         )
         parts += (before, after)
     digest = hashlib.blake2b(previous, digest_size=16)

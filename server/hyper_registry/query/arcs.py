@@ -83,13 +83,6 @@ def numbered(links: Links, rows: Ints) -> Links:
     return Links(places[links.sources], places[links.targets], links.both)
 
 
-def distinct(numbers: Ints) -> Ints:
-    """The numbers in order, each once. `np.unique` hashes, which takes several times as long."""
-    numbers = np.sort(numbers)
-    kept: Ints = numbers[np.diff(numbers, prepend=-1) != 0]
-    return kept
-
-
 @numba.njit(cache=True, nogil=True)
 def arcs_of(
     sources: Ints, targets: Ints, both: Ints, direction: int, count: int

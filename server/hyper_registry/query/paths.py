@@ -25,7 +25,7 @@ from hyper_registry.model.relationship import Direction
 from hyper_registry.model.rules import ID_RULE, is_id, shown
 from hyper_registry.query import kernels
 from hyper_registry.query import path_kernels as finding
-from hyper_registry.query.arcs import REVERSED, Arcs, distinct, links_of, numbered
+from hyper_registry.query.arcs import REVERSED, Arcs, links_of, numbered
 from hyper_registry.query.found import Found
 from hyper_registry.query.graph import Reason
 from hyper_registry.query.problems import Problems
@@ -46,7 +46,7 @@ from hyper_registry.query.traversal import (
     Walker,
 )
 from hyper_registry.query.working import Paused, in_thread
-from hyper_registry.registry.columns import Bytes, IntColumns, Ints
+from hyper_registry.registry.columns import Bytes, IntColumns, Ints, distinct
 from hyper_registry.registry.table import LINKS
 from ose.registry.v1.graph_service_pb2 import Path
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from hyper_registry.registry.columns import IntColumns, Ints
+from hyper_registry.model.errors import StoreFull
+from hyper_registry.registry.columns import IntColumns, Ints, distinct
 from hyper_registry.registry.table import ALIVE, DIED, ENDS, SIZE_CODES
 
 LENGTH_BITS = 28
@@ -46,6 +47,19 @@ class Lists:
         pool[start + length] = entry
         # Last, and as one store: a reader sees the old list or the new one.
         refs[row] = start << LENGTH_BITS | (length + 1)
+
+    def extend(self, rows: Ints, entries: Ints) -> None:
+        """Adds an entry to the list of each of many nodes, one after the other. Raises StoreFull.
+
+        Those before the one that found no room are there then.
+        """
+        pool = self.pool
+        taken, done = _append_all(
+            rows, entries, self.refs.array, pool.array, pool.length, pool.capacity
+        )
+        pool.grow(taken)
+        if done < len(rows):
+            raise StoreFull(f"the view holds at most {pool.capacity} ends of relationships")
 
     def length(self, row: int) -> int:
         """How many entries a node's list has, dead ones included."""
@@ -87,6 +101,27 @@ class Adjacency:
             self.outgoing.append(target, source << 32 | slot)
             self.incoming.append(source, target << 32 | slot)
 
+    def link_all(self, ends: Ints, first: int, bidirectional: Ints) -> None:
+        """Adds the versions of relationships that are in the slots from `first` on."""
+        slots = np.arange(first, first + len(ends), dtype=np.int64)
+        sources, targets = ends >> 32, ends & _LOW
+        self.outgoing.extend(sources, targets << 32 | slots)
+        self.incoming.extend(targets, sources << 32 | slots)
+        twice = (bidirectional == 1) & (sources != targets)
+        if twice.any():
+            sources, targets, slots = sources[twice], targets[twice], slots[twice]
+            self.outgoing.extend(targets, sources << 32 | slots)
+            self.incoming.extend(sources, targets << 32 | slots)
+
+    def has_any(self, slots: Ints, ends: Ints, type_codes: Ints) -> bool:
+        """Whether there is a living relationship of one of these types between its ends."""
+        outgoing, incoming = self.outgoing, self.incoming
+        found: bool = _has_any(
+            ends, type_codes, slots, outgoing.refs.array, outgoing.pool.array,
+            incoming.refs.array, incoming.pool.array,
+        )  # fmt: skip
+        return found
+
     def find(self, slots: Ints, source: int, target: int, type_code: int) -> int:
         """The living relationship of this type from source to target, or -1."""
         # The shorter list, so that neither a hub's dependents nor a hub's needs are searched. Most
@@ -103,7 +138,7 @@ class Adjacency:
     def living(self, slots: Ints, row: int) -> Ints:
         """The slots of the living relationships of a node, each once, in order of their slots."""
         both = np.concatenate((self.outgoing.entries(row), self.incoming.entries(row))) & _LOW
-        both = np.unique(both)
+        both = distinct(both)
         living: Ints = both[slots[both, DIED] == ALIVE]
         return living
 
@@ -132,6 +167,53 @@ def _scatter(rows: Ints, entries: Ints, cursors: Ints, pool: Ints) -> None:
         row = rows[i]
         pool[cursors[row], 0] = entries[i]
         cursors[row] += 1
+
+
+@numba.njit(cache=True, nogil=True)
+def _append_all(
+    rows: Ints, entries: Ints, refs: Ints, pool: Ints, first: int, capacity: int
+) -> tuple[int, int]:
+    """See `Lists.append`; `first` is the first free place.
+
+    Answers how many places it took, and for how many entries.
+    """
+    free = first
+    for i in range(len(rows)):
+        row = rows[i]
+        start, length = refs[row, 0] >> LENGTH_BITS, refs[row, 0] & _LENGTH
+        if length == 0 or (length >= _SMALLEST_BLOCK and length & (length - 1) == 0):
+            size = max(2 * length, _SMALLEST_BLOCK)
+            if free + size > capacity:
+                return free - first, i
+            for k in range(length):
+                pool[free + k, 0] = pool[start + k, 0]
+            start, free = free, free + size
+        pool[start + length, 0] = entries[i]
+        refs[row, 0] = start << LENGTH_BITS | (length + 1)
+    return free - first, len(rows)
+
+
+@numba.njit(cache=True, nogil=True)
+def _has_any(
+    ends: Ints,
+    type_codes: Ints,
+    slots: Ints,
+    out_refs: Ints,
+    out_pool: Ints,
+    in_refs: Ints,
+    in_pool: Ints,
+) -> bool:
+    for i in range(len(ends)):
+        out, into = out_refs[ends[i] >> 32, 0], in_refs[ends[i] & _LOW, 0]
+        if out & _LENGTH <= into & _LENGTH:
+            start = out >> LENGTH_BITS
+            entries = out_pool[start : start + (out & _LENGTH), 0]
+        else:
+            start = into >> LENGTH_BITS
+            entries = in_pool[start : start + (into & _LENGTH), 0]
+        if _find_edge(entries, slots, ends[i], type_codes[i]) >= 0:
+            return True
+    return False
 
 
 @numba.njit(cache=True, nogil=True)

@@ -87,6 +87,17 @@ class Arena:
         return start
 
 
+def distinct(numbers: Ints) -> Ints:
+    """Numbers that are not negative in order, each once.
+
+    `np.unique` hashes, which takes several times as long. What is sorted already, as rows mostly
+    are, the stable sort sees.
+    """
+    numbers = np.sort(numbers, kind="stable")
+    kept: Ints = numbers[np.diff(numbers, prepend=-1) != 0]
+    return kept
+
+
 def _ask_for_huge_pages(region: mmap.mmap) -> None:
     if _HUGE_PAGES is not None:
         # Advice only: a kernel that does not know it refuses.

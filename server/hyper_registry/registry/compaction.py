@@ -42,6 +42,8 @@ def warm_up() -> None:
     slots = generation.relationships.slots.array[:2]
     generation.graph.build(slots, np.zeros(2, dtype=np.int64), 2)
     generation.graph.find(generation.relationships.slots.array, 0, 1, 0)
+    generation.graph.has_any(generation.relationships.slots.array, ends, two)
+    generation.graph.link_all(ends, 0, two)
     compacted(generation, 0)
     health_kernels.warm_up()
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 
 from google.protobuf.message import DecodeError
 
@@ -79,7 +78,7 @@ def _entity_rows(columns: EntityColumns) -> list[EntityRow]:
             raise ValueError(f"the record of entity {id_!r} is of another one")
         if not entity.health_revision:
             # It was written by an older version of the registry.
-            entity = replace(entity, health_revision=entity.revision)
+            entity = entity._replace(health_revision=entity.revision)
             record = completed_record(record, entity.health, entity.revision)
         text, feature = codec.metadata(entity.metadata)
         rows.append(EntityRow(entity, index, feature, text, record))

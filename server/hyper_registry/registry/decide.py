@@ -6,8 +6,8 @@ mutation and the next request are decided against them; a request that fails is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby, islice
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ from hyper_registry.model.revision import MAX_CREATE_INDEX, Action, Change, Kind
 from hyper_registry.model.rules import check_entity, check_relationship, new_id
 from hyper_registry.registry import carrying, codec
 from hyper_registry.registry.columns import Ints
+from hyper_registry.registry.creating import create_entities, create_relationships
 from hyper_registry.registry.derived import Derived, health_rows
 from hyper_registry.registry.mutations import (
     ENTITY_PATHS,
@@ -62,6 +63,8 @@ from hyper_registry.registry.view import Tally, View
 from hyper_registry.store.base import EntityRow, HealthRow, RelationshipRow
 
 _CASCADE_STEP = 256
+# At once they take as long as so many do one by one; and what the event loop has to wait for.
+_LEAST_TOGETHER, _MOST_TOGETHER = 16, 250
 # A change of health is sent as a whole, with the records before it if they are asked for.
 _TURN_BYTES = 256 << 10
 
@@ -107,19 +110,30 @@ class Decider:
         try:
             for condition in request.preconditions:
                 self._require(condition)
-            for number, mutation in enumerate(request.mutations):
-                try:
-                    if (rest := _APPLY[type(mutation)](self, mutation)) is not None:
-                        yield from rest
-                except RegistryError as error:
-                    if request.is_batch:
-                        raise _numbered(error, number, mutation) from error
-                    raise
-                yield
+            number = 0
+            for part in _parts(request.mutations):
+                many = _MANY.get(type(part[0])) if len(part) >= _LEAST_TOGETHER else None
+                if many is not None and many(self, part):
+                    yield
+                else:
+                    yield from self._one_by_one(part, number if request.is_batch else None)
+                number += len(part)
             self._conclude((yield from settle(self.view, self.revision, self._wrong)))
         except BaseException:
             self.take_back()
             raise
+
+    def _one_by_one(self, mutations: Sequence[Mutation], number: int | None) -> Iterator[None]:
+        """Decides a part of a request; errors say which of it, if the first one has a number."""
+        for index, mutation in enumerate(mutations):
+            try:
+                if (rest := _APPLY[type(mutation)](self, mutation)) is not None:
+                    yield from rest
+            except RegistryError as error:
+                if number is not None:
+                    raise _numbered(error, number + index, mutation) from error
+                raise
+            yield
 
     def take_back(self) -> None:
         """Undoes everything that was decided."""
@@ -136,7 +150,7 @@ class Decider:
         entity = mutation.entity
         if entity.id and self._entity(entity.id) is not None:
             raise IdTaken(entity.id)
-        self._write_entity(entity, None, None)
+        self._write_entity(entity, None, None, mutation.body, mutation.described)
 
     def _put_entity(self, mutation: PutEntity) -> None:
         wanted = mutation.entity
@@ -169,7 +183,14 @@ class Decider:
                 raise InvalidArgument(violations)
             self._write_entity(after, before, self._entity(before.id))
 
-    def _write_entity(self, entity: Entity, before: Entity | None, old: bytes | None) -> None:
+    def _write_entity(
+        self,
+        entity: Entity,
+        before: Entity | None,
+        old: bytes | None,
+        body: bytes | None = None,
+        described: codec.Metadata | None = None,
+    ) -> None:
         taken = self.view.named(entity.type, entity.name, entity.version)
         if taken is not None:
             other = codec.decode_entity(taken).id
@@ -179,14 +200,14 @@ class Decider:
             entity.id or new_id(), self.revision, self.time, before,
             self._has_failed_needs(before), self._origin(before),
         )  # fmt: skip
-        described = codec.metadata(entity.metadata)
+        described = described or codec.metadata(entity.metadata)
         carrying.check(entity)
-        record = codec.encode_entity(entity)
+        record = codec.encode_entity(entity, body)
         ordinal = self._ordinal(self.view.generation.entities, entity.id, before is None)
         if before is not None and old is not None:
             self._leave_behind(entity.id, old)
         self.view.put_entity(entity, record, before, len(self.changes))
-        self._log(Kind.ENTITY, entity.id, ordinal, old, record, False)
+        self.log(Kind.ENTITY, entity.id, ordinal, old, record, False)
         self.tally.entities.append((before, entity))
         self.entities[entity.id] = EntityRow(
             entity, ordinal & MAX_CREATE_INDEX, described.feature, described.json, record
@@ -325,7 +346,7 @@ class Decider:
         if relationship.id and self._relationship(relationship.id) is not None:
             raise IdTaken(relationship.id)
         self._refuse_taken(relationship)
-        self._write_relationship(relationship, None, None)
+        self._write_relationship(relationship, None, None, mutation.body, mutation.described)
 
     def _put_relationship(self, mutation: PutRelationship) -> None:
         wanted = mutation.relationship
@@ -366,19 +387,24 @@ class Decider:
             self._write_relationship(after, before, record)
 
     def _write_relationship(
-        self, relationship: Relationship, before: Relationship | None, old: bytes | None
+        self,
+        relationship: Relationship,
+        before: Relationship | None,
+        old: bytes | None,
+        body: bytes | None = None,
+        described: codec.Metadata | None = None,
     ) -> None:
         if before is None:
             self._check_ends(relationship)
         relationship = relationship.committed(
             relationship.id or new_id(), self.revision, self.time, before
         )
-        described = codec.metadata(relationship.metadata)
-        record = codec.encode_relationship(relationship)
+        described = described or codec.metadata(relationship.metadata)
+        record = codec.encode_relationship(relationship, body)
         table = self.view.generation.relationships
         ordinal = self._ordinal(table, relationship.id, before is None)
         self.view.put_relationship(relationship, record, before is None, len(self.changes))
-        self._log(Kind.RELATIONSHIP, relationship.id, ordinal, old, record, True)
+        self.log(Kind.RELATIONSHIP, relationship.id, ordinal, old, record, True)
         if before is None:
             self.tally.relationships.append((relationship.type, 1))
         self.relationships[relationship.id] = RelationshipRow(
@@ -474,7 +500,7 @@ class Decider:
             return ordinal_of(self.revision, index)
         return table.ordinal(table.ids[resource_id])
 
-    def _log(
+    def log(
         self,
         kind: Kind,
         resource_id: str,
@@ -483,6 +509,7 @@ class Decider:
         after: bytes,
         is_relationship: bool,
     ) -> None:
+        """Notes what a mutation changed, and that it did."""
         action = Action.CREATE if before is None else Action.UPDATE
         outcome = Outcome.CREATED if before is None else Outcome.UPDATED
         self.changes.append(Change(kind, action, resource_id, ordinal, before, after))
@@ -506,8 +533,22 @@ _APPLY: dict[type[Mutation], Callable[[Decider, Any], Iterator[None] | None]] = 
 }
 
 
+# What is sooner decided many at once. A function answers False where it cannot.
+_MANY: dict[type[Mutation], Callable[[Decider, Any], bool]] = {
+    CreateEntity: create_entities,
+    CreateRelationship: create_relationships,
+}
+
+
+def _parts(mutations: Sequence[Mutation]) -> Iterator[Sequence[Mutation]]:
+    """Mutations of one kind each, that are not too many to be decided at once."""
+    for _, alike in groupby(mutations, type):
+        while part := list(islice(alike, _MOST_TOGETHER)):
+            yield part
+
+
 def _merge_entity(before: Entity, wanted: Entity, paths: Iterable[str]) -> Entity:
-    values: dict[str, object] = {}
+    values: dict[str, Any] = {}
     metadata, labels = before.metadata, dict(before.labels)
     for path in paths:
         field, _, key = path.partition(".")
@@ -521,7 +562,7 @@ def _merge_entity(before: Entity, wanted: Entity, paths: Iterable[str]) -> Entit
             labels = dict(wanted.labels)
         else:
             values[field] = getattr(wanted, field)
-    return replace(before, metadata=metadata, labels=labels, **values)  # type: ignore[arg-type]
+    return before._replace(metadata=metadata, labels=labels, **values)
 
 
 def _replace_label(labels: dict[str, str], key: str, wanted: Mapping[str, str]) -> None:
@@ -534,7 +575,7 @@ def _replace_label(labels: dict[str, str], key: str, wanted: Mapping[str, str]) 
 def _merge_relationship(
     before: Relationship, wanted: Relationship, paths: Iterable[str]
 ) -> Relationship:
-    values: dict[str, object] = {}
+    values: dict[str, Any] = {}
     metadata = before.metadata
     for path in paths:
         field, _, key = path.partition(".")
@@ -544,7 +585,7 @@ def _merge_relationship(
             metadata = wanted.metadata
         else:
             values[field] = getattr(wanted, field)
-    return replace(before, metadata=metadata, **values)  # type: ignore[arg-type]
+    return before._replace(metadata=metadata, **values)
 
 
 def _refuse_new_type(before: Entity, wanted: Entity) -> None:

@@ -85,7 +85,8 @@ class Duty:
             found = await store.take_seat(self._name, self._holder, self._seat)
         if found != self._seat:
             self._changed_at = self._steady()
-        if found.holder == self._holder:
+        # One that is ours and as it was did not take what was said: a newer version has come.
+        if found.holder == self._holder and found != self._seat:
             if self._seat.holder != self._holder:
                 self.taken += 1
                 _log.info("duty_taken", duty=self._name, term=found.term)

@@ -194,14 +194,17 @@ def push(row: _Int, state: Ints, queue: Ints, flags: Bytes) -> None:
     """Puts a row at the end of the queue, unless it is in it."""
     if not flags[row] & _IS_QUEUED:
         flags[row] |= _IS_QUEUED
-        queue[(state[HEAD] + state[QUEUED]) % len(queue)] = row
+        # Not by %, which takes longer than all the rest.
+        end = state[HEAD] + state[QUEUED]
+        queue[end if end < len(queue) else end - len(queue)] = row
         state[QUEUED] += 1
 
 
 @numba.njit(cache=True, nogil=True)
 def _pop(state: Ints, queue: Ints, flags: Bytes) -> _Int:
     row: _Int = queue[state[HEAD]]
-    state[HEAD] = (state[HEAD] + 1) % len(queue)
+    head = state[HEAD] + 1
+    state[HEAD] = head if head < len(queue) else 0
     state[QUEUED] -= 1
     flags[row] &= ~_IS_QUEUED & 0xFF
     return row

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from hyper_registry.model.entity import Entity
 from hyper_registry.model.relationship import Relationship
 from hyper_registry.model.revision import Change
+from hyper_registry.registry.codec import Metadata
 from hyper_registry.registry.view import View
 from hyper_registry.store.base import ResultKey
 
@@ -21,9 +22,14 @@ MAX_CASCADE = 10_000
 
 
 class CreateEntity(NamedTuple):
-    """Create this entity, which is well-formed. With an empty id one is made."""
+    """Create this entity, which is well-formed. With an empty id one is made.
+
+    `body` is its `codec.entity_body`, and `described` what its metadata says, if they are known.
+    """
 
     entity: Entity
+    body: bytes | None = None
+    described: Metadata | None = None
 
 
 class PutEntity(NamedTuple):
@@ -56,9 +62,14 @@ class DeleteEntity:
 
 
 class CreateRelationship(NamedTuple):
-    """Create this relationship, which is well-formed. With an empty id one is made."""
+    """Create this relationship, which is well-formed. With an empty id one is made.
+
+    `body` and `described` are as of an entity.
+    """
 
     relationship: Relationship
+    body: bytes | None = None
+    described: Metadata | None = None
 
 
 class PutRelationship(NamedTuple):

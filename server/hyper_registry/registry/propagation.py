@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from hyper_registry.model.health import Turns
 from hyper_registry.registry import health_kernels as kernels
-from hyper_registry.registry.columns import Bytes, Ints
+from hyper_registry.registry.columns import Bytes, Ints, distinct
 from hyper_registry.registry.table import BORN, ENDS, LATEST, Table
 from hyper_registry.registry.view import Generation, View
 
@@ -114,7 +114,7 @@ def settle(view: View, revision: int, wrong: Ints = _EMPTY) -> Generator[None, N
     while not spread.work():
         yield
     table, ranks = view.generation.entities, view.generation.ranks.array
-    candidates = np.unique(np.concatenate((spread.changed, wrong)))
+    candidates = distinct(np.concatenate((spread.changed, wrong)))
     turning = np.empty(len(candidates), dtype=np.int64)
     found = kernels.turned(candidates, ranks, table.rows.array, table.slots.array, turning)
     turning = turning[:found]

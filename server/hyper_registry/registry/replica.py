@@ -45,7 +45,8 @@ class Replica:
         self._committer = committer
         self._lost = lost
         self._outdated = outdated
-        self._ended: NotServing | None = None
+        # Why nothing is followed any more.
+        self._ended = ""
         self._looks = Rounds(lambda _: self._look())
         self._polling: asyncio.Task[None] | None = None
 
@@ -66,8 +67,8 @@ class Replica:
         Raises StoreUnavailable if that takes longer than `seconds`, or PATIENCE_SECONDS, or if the
         head cannot be read, and NotServing if it cannot be followed.
         """
-        if self._ended is not None:
-            raise self._ended
+        if self._ended:
+            raise NotServing(self._ended, is_outdated=True)
         patience = PATIENCE_SECONDS if seconds is None else min(seconds, PATIENCE_SECONDS)
         try:
             async with asyncio.timeout(patience):
@@ -87,13 +88,13 @@ class Replica:
             self._lost(error)
             raise
         except NotServing as error:
-            if error.is_outdated and self._ended is None:
-                self._ended = error
+            if error.is_outdated and not self._ended:
+                self._ended = error.message
                 self._outdated(error)
             raise
 
     async def _poll(self) -> None:
-        while self._ended is None:
+        while not self._ended:
             try:
                 await self._store.woken(POLL_SECONDS)
                 await self.current()

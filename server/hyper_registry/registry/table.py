@@ -240,12 +240,24 @@ class Table:
         cells[base + DIED] = 0
         self.dead += 1
 
+    def withdraw_lives(self, ids: Sequence[str]) -> None:
+        """Takes back `extend`, of which these were the ids: see `withdraw`."""
+        first = self.ids[ids[0]]
+        rows = self.rows.array[first : first + len(ids)]
+        slots = self.slots.array[rows[0, LATEST] : rows[0, LATEST] + len(ids)]
+        rows[:, LATEST] = -1
+        slots[:, BORN] = ALIVE
+        slots[:, DIED] = 0
+        self.dead += len(ids)
+        for resource_id in ids:
+            del self.ids[resource_id]
+
     def extend(
         self,
         ids: Sequence[str],
         ordinals: Ints,
         type_codes: Ints,
-        born: Ints,
+        born: Ints | int,
         codes: Ints,
         ends: Ints | None,
         tag: int,
@@ -253,17 +265,19 @@ class Table:
     ) -> int:
         """Adds many new lives with one living version each; answers the first row.
 
-        The ids are new, and the ordinals rise. This is how a view is built; it is not seen by
-        readers until it is complete.
+        The ids are new, and the ordinals rise. Readers see nothing of it until it is complete, and
+        then what was born by their revision. Raises StoreFull.
         """
         count = len(ids)
-        first_row, first_slot = self.rows.grow(count), self.slots.grow(count)
-        rows = self.rows.array[first_row : first_row + count]
-        slots = self.slots.array[first_slot : first_slot + count]
         numbers = np.arange(count, dtype=np.int64)
         sizes = np.fromiter(map(len, records), dtype=np.int64, count=count)
         framed = sizes + _headers(sizes)
+        # Rows last: where one of these is full, the others have only room that nobody looks at.
         start = self.arena.grow(int(framed.sum()))
+        first_slot = self.slots.grow(count)
+        first_row = self.rows.grow(count)
+        rows = self.rows.array[first_row : first_row + count]
+        slots = self.slots.array[first_slot : first_slot + count]
         joined = np.frombuffer(b"".join(records), dtype=np.uint8)
         _frame_all(joined, sizes, tag, self.arena.array[start:])
         rows[:, ORDINAL] = ordinals
@@ -282,8 +296,12 @@ class Table:
 def frame(tag: int, message: bytes) -> bytes:
     """The message as an element of the repeated field with this tag byte."""
     size = len(message)
+    # Spelt out for the sizes that nearly all have: this is done many times for every write.
     if size < 0x80:
-        return bytes((tag, size)) + message
+        return (size << 8 | tag).to_bytes(2, "little") + message
+    if size < 0x4000:
+        low, high = size & 0x7F | 0x80, size >> 7
+        return (high << 16 | low << 8 | tag).to_bytes(3, "little") + message
     return bytes((tag,)) + varint(size) + message
 
 

@@ -24,7 +24,7 @@ from hyper_registry.model.revision import ordinal_of
 from hyper_registry.registry import carrying, codec, health_kernels
 from hyper_registry.registry.adjacency import Adjacency
 from hyper_registry.registry.carrying import MAX_TYPES
-from hyper_registry.registry.codec import ENTITY_TAG, RELATIONSHIP_TAG, metadata
+from hyper_registry.registry.codec import ENTITY_TAG, RELATIONSHIP_TAG, feature_of
 from hyper_registry.registry.columns import Bytes, IntColumns, Ints
 from hyper_registry.registry.table import (
     ALIVE,
@@ -266,6 +266,35 @@ class View:
             for name in {entity.name, entity.name if before is None else before.name}:
                 self._configure(name)
 
+    def put_entities(
+        self, entities: Sequence[Entity], keys: Sequence[str], records: Sequence[bytes], index: int
+    ) -> None:
+        """Adds new entities of one revision, with ids that nobody had, as `put_entity` would.
+
+        `keys` are their identities, and `index` is the number of the first one's change.
+        """
+        generation, revision, count = self.generation, entities[0].revision, len(entities)
+        table, ids = generation.entities, [entity.id for entity in entities]
+        type_codes = self.entity_types.codes_of([entity.type for entity in entities])
+        states = (e.status << 8 | e.reported_health << HEALTH_BITS | e.health for e in entities)
+        first = table.extend(
+            ids,
+            np.arange(count) + ordinal_of(revision, index),
+            type_codes,
+            revision,
+            type_codes << 16 | np.fromiter(states, dtype=np.int64, count=count),
+            None,
+            ENTITY_TAG,
+            records,
+        )
+        self._undo.append(("withdraw lives", table, ids))
+        generation.unique.update(zip(keys, range(first, first + count), strict=True))
+        self._undo.append(("release all", keys, None))
+        for row, entity in enumerate(entities, first):
+            if entity.reported_health == Health.UNHEALTHY:
+                self.touched.add(row)
+            self._index(row, entity, None)
+
     def delete_entity(self, entity: Entity, revision: int) -> None:
         """Ends an entity. Its relationships have been ended before."""
         table = self.generation.entities
@@ -312,6 +341,40 @@ class View:
         self._undo.append(("withdraw", table, slot))
         generation.graph.link(source, target, slot, relationship.bidirectional)
 
+    def put_relationships(
+        self,
+        relationships: Sequence[Relationship],
+        records: Sequence[bytes],
+        index: int,
+        ends: Ints,
+        type_codes: Ints,
+    ) -> None:
+        """Adds new relationships of one revision, with ids that nobody had and without groups.
+
+        `ends` are the rows of the source and the target of each; for the rest see `put_entities`.
+        """
+        generation, revision = self.generation, relationships[0].revision
+        table, ids = generation.relationships, [one.id for one in relationships]
+        count = len(ids)
+        both = np.fromiter((r.bidirectional for r in relationships), np.int64, count)
+        couplings = np.fromiter((r.health_coupling for r in relationships), np.int64, count)
+        codes = (
+            type_codes << health_kernels.TYPE_SHIFT
+            | couplings << health_kernels.COUPLING_SHIFT
+            | both
+        )
+        ordinals = np.arange(count) + ordinal_of(revision, index)
+        slot = table.slots.length
+        table.extend(ids, ordinals, type_codes, revision, codes, ends, RELATIONSHIP_TAG, records)
+        self._undo.append(("withdraw lives", table, ids))
+        generation.graph.link_all(ends, slot, both)
+        ranks = generation.ranks.array[:, 0]
+        failed = np.flatnonzero(ranks[ends >> 32] | ranks[ends & _LOW])
+        for source, target, code in zip(
+            *(column[failed].tolist() for column in (ends >> 32, ends & _LOW, codes)), strict=True
+        ):
+            self._touch(source, target, code)
+
     def delete_relationship(self, relationship_id: str, revision: int) -> None:
         """Ends a relationship."""
         table = self.generation.relationships
@@ -353,6 +416,11 @@ class View:
                     table.withdraw(slot)
                 case "withdraw all", Table() as table, (int() as first, int() as count):
                     table.withdraw_all(first, count)
+                case "withdraw lives", Table() as table, list() as ids:
+                    table.withdraw_lives(ids)
+                case "release all", list() as keys, _:
+                    for key in keys:
+                        del unique[key]
                 case "call", undo, _ if callable(undo):
                     undo()
                 case "revive", Table() as table, int() as slot:
@@ -419,8 +487,10 @@ class View:
                 self.touched.add(source)
 
     def _new_row(self, table: Table, resource_id: str, ordinal: int, type_code: int) -> int:
-        self._undo.append(("row", (table, resource_id), table.ids.get(resource_id)))
-        return table.add_row(resource_id, ordinal, type_code)
+        earlier = table.ids.get(resource_id)
+        row = table.add_row(resource_id, ordinal, type_code)
+        self._undo.append(("row", (table, resource_id), earlier))
+        return row
 
     def _kill(self, table: Table, row: int, revision: int) -> None:
         slot = table.latest(row)
@@ -437,7 +507,7 @@ class View:
         if entity.labels:
             add_labels(generation.labels, row, entity.labels, before.labels if before else {})
         if entity.metadata and (before is None or before.metadata != entity.metadata):
-            feature = metadata(entity.metadata).feature
+            feature = feature_of(entity.metadata)
             if feature:
                 generation.features.setdefault(feature, array("q")).append(row)
 

@@ -33,7 +33,7 @@ async def write_each(
     """
     if request.preconditions:
         raise InvalidArgument.of("preconditions", "none: the mutations are independent")
-    parsing.batch_size(request.mutations)
+    parsing.check_count(request.mutations)
     outcomes = await asyncio.gather(
         *(
             _write_one(engine, request, number, respond, call)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import TypeVar
 
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -70,11 +69,25 @@ def entity(message: entity_pb2.Entity) -> Entity:
         name=message.name,
         version=message.version,
         metadata=_metadata(message),
-        labels=dict(message.labels) if message.labels else {},
+        labels=codec.labels_of(message),
         status=status or Status.ACTIVE,
         reported_health=reported or health or Health.HEALTHY,
         regions=tuple(message.regions) if message.regions else DEFAULT_REGIONS,
     )
+
+
+def are_known(status: int, health: int, reported_health: int) -> bool:
+    """Whether an entity's numbers have names; 0 is one that is not given."""
+    return (
+        (not status or status in _STATUSES)
+        and (not health or health in _HEALTHS)
+        and (not reported_health or reported_health in _HEALTHS)
+    )
+
+
+def is_coupling(number: int) -> bool:
+    """Whether a relationship's coupling has a name."""
+    return number in _COUPLINGS
 
 
 def new_entity(message: entity_pb2.Entity) -> Entity:
@@ -132,7 +145,7 @@ def update_entity(
     if "health" in paths:
         if mask is not None and mask.paths and "reported_health" not in paths:
             # Named alone it is what is meant, whatever was read before.
-            value = replace(value, reported_health=message.health or Health.HEALTHY)
+            value = value._replace(reported_health=message.health or Health.HEALTHY)
         paths = tuple({"reported_health" if path == "health" else path: 0 for path in paths})
     _check_named("entity", check_entity(value), paths)
     return UpdateEntity(value, paths, expected(expected_revision))
@@ -164,23 +177,25 @@ def delete_relationship(relationship_id: str, expected_revision: int) -> DeleteR
 
 
 def mutations(messages: Sequence[mutation_pb2.Mutation]) -> list[Mutation]:
-    """The mutations of a batch."""
-    batch_size(messages)
-    parsed: list[Mutation] = []
-    for number, message in enumerate(messages):
-        try:
-            parsed.append(mutation(message))
-        except InvalidArgument as error:
-            raise error.prefixed(f"mutations[{number}]") from None
-    return parsed
+    """The mutations of a batch. See `batches.mutations`, which is sooner done with many."""
+    check_count(messages)
+    return [numbered_mutation(number, message) for number, message in enumerate(messages)]
 
 
-def batch_size(messages: Sequence[mutation_pb2.Mutation]) -> None:
-    """Refuses a batch of no mutations, and one of too many."""
+def check_count(messages: Sequence[mutation_pb2.Mutation]) -> None:
+    """Refuses a batch of none, or of too many."""
     if not messages:
         raise InvalidArgument.of("mutations", "at least one")
     if len(messages) > MAX_MUTATIONS:
         raise LimitExceeded("mutations", "max_mutations", MAX_MUTATIONS, len(messages))
+
+
+def numbered_mutation(number: int, message: mutation_pb2.Mutation) -> Mutation:
+    """The mutation of this number in a batch, as errors say."""
+    try:
+        return mutation(message)
+    except InvalidArgument as error:
+        raise error.prefixed(f"mutations[{number}]") from None
 
 
 def preconditions(messages: Sequence[mutation_pb2.Precondition]) -> list[Precondition]:

@@ -12,7 +12,7 @@ from hyper_registry.query.scanning import scan_entities, scan_relationships
 from hyper_registry.registry.engine import Engine
 from hyper_registry.registry.mutations import Decision, Outcome, Result, WriteRequest
 from hyper_registry.registry.table import frame
-from hyper_registry.services import parsing
+from hyper_registry.services import batches, parsing
 from hyper_registry.services.calls import Answer, Call, Stream, body_hash, read_options, result_key
 from hyper_registry.services.independent import write_each
 from hyper_registry.services.writing import write
@@ -21,6 +21,12 @@ from ose.registry.v1 import registry_service_pb2 as api
 
 # The tag bytes of WriteResponse.results, MutationResult.entity and MutationResult.relationship.
 _RESULT_TAG, _ENTITY_TAG, _RELATIONSHIP_TAG = 0x12, 0x12, 0x1A
+
+# What a result with a record begins with; only deletions have none.
+_OUTCOMES = {
+    outcome: mutation_pb2.MutationResult(outcome=outcome).SerializeToString()  # type: ignore[arg-type]
+    for outcome in Outcome
+}
 
 MAX_IMPORT_ID = 128
 MAX_IMPORT_BYTES = 4 << 20
@@ -39,7 +45,7 @@ class RegistryService:
         """Applies a batch as one revision, or each of its mutations as one."""
         if request.independent:
             return await write_each(self._engine, request, _written, call)
-        mutations = parsing.mutations(request.mutations)
+        mutations = batches.mutations(request)
         conditions = parsing.preconditions(request.preconditions)
         return await write(self._engine, request, mutations, _written, call, conditions, True)
 
@@ -103,7 +109,7 @@ def _batch(request: api.ImportRequest, before: int, call: Call) -> WriteRequest:
     if request.import_id:
         key = result_key(call, f"{request.import_id}/{request.sequence}")
     return WriteRequest(
-        parsing.mutations(request.mutations),
+        batches.mutations(request),
         lambda decision: _acknowledgement(request.sequence, decision),
         call.method,
         call.actor,
@@ -135,11 +141,10 @@ def _written(decision: Decision) -> bytes:
 
 
 def _result(result: Result) -> bytes:
-    message = mutation_pb2.MutationResult(
-        outcome=result.outcome,  # type: ignore[arg-type]
-        relationships=result.relationships,
-    ).SerializeToString()
     if result.record is None:
-        return message
+        return mutation_pb2.MutationResult(
+            outcome=result.outcome,  # type: ignore[arg-type]
+            relationships=result.relationships,
+        ).SerializeToString()
     tag = _RELATIONSHIP_TAG if result.is_relationship else _ENTITY_TAG
-    return message + frame(tag, result.record)
+    return _OUTCOMES[result.outcome] + frame(tag, result.record)

@@ -31,7 +31,7 @@ import ormsgpack
 import zstandard
 
 from hyper_registry import __version__
-from hyper_registry.model.errors import RevisionCompacted, StoreUnavailable
+from hyper_registry.model.errors import NotServing, RevisionCompacted, StoreUnavailable
 from hyper_registry.model.revision import Change, Commit, Head
 from hyper_registry.store.base import (
     EntityColumns,
@@ -356,11 +356,25 @@ def _commit(
     hash_: bytes,
     changes: Sequence[Sequence[Any]],
 ) -> Commit:
-    made = tuple(
-        known_change(number, Change(kind, action, id_, ordinal, before, after))
-        for kind, action, id_, ordinal, before, after in changes
-    )
+    made = tuple(_change(number, *change) for change in changes)
     return Commit(number, time_, actor, method, request_id, made, hash_)
+
+
+def _change(
+    number: int,
+    kind: Any,
+    action: Any,
+    id_: str,
+    ordinal: int,
+    before: bytes | None,
+    after: bytes | None,
+) -> Change:
+    if not isinstance(kind, int) or not isinstance(action, int):
+        raise TypeError(f"a change of the kind {kind!r}")
+    try:
+        return known_change(number, Change(kind, action, id_, ordinal, before, after))  # type: ignore[arg-type]
+    except NotServing as error:
+        raise BackupError(error.message) from None
 
 
 def _result(principal: str, method: str, key: str, *values: Any) -> StoredResult:

@@ -454,7 +454,8 @@ class SharedStore(Store):
     async def take_seat(self, duty: str, holder: str, found: Seat) -> Seat:
         """Takes a seat, or says that its holder is alive, if it is as it was found.
 
-        Answers the seat as it then is, whoever has it. Raises StoreUnavailable.
+        Not where a newer version has changed the schema. Answers the seat as it then is, whoever
+        has it. Raises StoreUnavailable.
         """
 
     @abstractmethod

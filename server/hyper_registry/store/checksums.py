@@ -10,6 +10,7 @@ finds every change of a few bits; nobody is kept from forging anything.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from operator import mul
 from typing import Any, NamedTuple, get_type_hints
 from zlib import crc32
 
@@ -89,7 +90,7 @@ def of_row(record: bytes, texts: Sequence[str], numbers: Sequence[int]) -> int:
 
     The texts and the numbers are those of EntityColumns or RelationshipColumns, in that order.
     """
-    mixed = sum(number * factor for number, factor in zip(numbers, _FACTORS, strict=False))
+    mixed: int = sum(map(mul, numbers, _FACTORS))
     crc = crc32(_SEPARATOR.join(texts).encode(errors="surrogatepass"), crc32(record))
     return crc ^ (mixed >> 32 ^ mixed) & _MASK
 
@@ -100,10 +101,9 @@ def of_change(revision: int, index: int, change: Change) -> int:
     # Nothing is not the same as an empty image, which a bit makes of it.
     images = crc32(_NO_IMAGE if before is None else before)
     images = crc32(_NO_IMAGE if after is None else after, images)
+    named = id_.encode(errors="surrogatepass")
     return crc32(
-        f"{revision}\0{index}\0{int(kind)}\0{int(action)}\0{id_}\0{ordinal}\0{images}".encode(
-            errors="surrogatepass"
-        )
+        b"%d\0%d\0%d\0%d\0%b\0%d\0%d" % (revision, index, kind, action, named, ordinal, images)
     )
 
 

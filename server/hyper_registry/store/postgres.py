@@ -59,8 +59,10 @@ _SETTINGS = {
 _DURABLE = ("fsync", "full_page_writes")
 _cursors = itertools.count()
 _MAKING = 0x0E5E_0001
-_SEAT = """
-INSERT INTO duties AS known (name, holder, term, beat) VALUES (%(duty)s, %(holder)s, 1, 1)
+# Whoever does not know the schema cannot write, and must not keep others from doing it.
+_SEAT = f"""
+INSERT INTO duties AS known (name, holder, term, beat)
+SELECT %(duty)s, %(holder)s, 1, 1 FROM registry_head WHERE schema_version = {schema.SCHEMA_VERSION}
 ON CONFLICT (name) DO UPDATE SET
   term = known.term + CASE WHEN known.holder = %(holder)s THEN 0 ELSE 1 END,
   holder = %(holder)s,

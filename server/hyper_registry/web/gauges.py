@@ -45,6 +45,11 @@ def observe(
         lambda: {health.name.lower(): counts.entities_by_health[health] for health in Health},
         "health",
     )
+    add(
+        "registry_on_duty",
+        "Whether this server does what one does at a time.",
+        lambda: float(engine.duty.is_ours),
+    )
     _observe_log(metrics, engine)
     _observe_view(metrics, engine)
     _observe_watching(metrics, watching)

@@ -50,11 +50,13 @@ class HttpServer:
 
     async def start(self) -> None:
         """Binds the address and serves. Raises OSError if it cannot be bound."""
+        # Here, where it is seen that something for it is not installed.
+        self._server.config.load()
         self._socket = _bind(self._host, self.port, self._shares_port)
         self.port = self._socket.getsockname()[1]
         self._thread.start()
         if not await asyncio.to_thread(self._started.wait, _START_SECONDS):
-            raise TimeoutError("the HTTP server does not start")
+            raise RuntimeError("the HTTP server does not start")
 
     async def aclose(self) -> None:
         """Lets requests in flight finish, for two seconds at most."""

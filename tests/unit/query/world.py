@@ -6,7 +6,7 @@ import json
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from google.protobuf.struct_pb2 import Struct
@@ -76,7 +76,7 @@ class World:
         base = before or Entity(
             entity_id, "plugin", entity_id, create_revision=revision, created_at=revision
         )
-        entity = replace(base, revision=revision, updated_at=revision, **values)  # type: ignore[arg-type]
+        entity = base._replace(revision=revision, updated_at=revision, **values)  # type: ignore[arg-type]
         self.view.put_entity(entity, encode_entity(entity), before, self._next())
         self._now.entities[entity_id] = entity
 
@@ -96,7 +96,7 @@ class World:
         base = before or Relationship(
             relationship_id, source, target, type_, create_revision=revision, created_at=revision
         )
-        after = replace(base, revision=revision, updated_at=revision, **values)  # type: ignore[arg-type]
+        after = base._replace(revision=revision, updated_at=revision, **values)  # type: ignore[arg-type]
         self.view.put_relationship(after, encode_relationship(after), before is None, self._next())
         self._now.relationships[relationship_id] = after
 

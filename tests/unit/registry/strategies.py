@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from hypothesis import strategies as st
 
 from hyper_registry.model.entity import Entity
 from hyper_registry.model.relationship import Relationship
+from hyper_registry.registry import codec
 from hyper_registry.registry import mutations as m
 from tests.unit.registry.oracle import Oracle
 from tests.unit.registry.support import packed, request
@@ -94,7 +94,7 @@ def _relationships(
         health_coupling=draw(st.sampled_from([0, 0, 1, 2])),
         any_of=draw(st.sampled_from(["", "", "x", "y"])),
     )
-    return replace(made, bidirectional=False) if made.carries_health else made
+    return made._replace(bidirectional=False) if made.carries_health else made
 
 
 _NAMES = ["n1", "n2", "n3"]
@@ -163,6 +163,34 @@ _mutations: st.SearchStrategy[_Late] = st.one_of(
 )
 
 
+def _read_entity(entity: Entity) -> m.CreateEntity:
+    """What a large batch makes of it, which may be decided together with others."""
+    return m.CreateEntity(entity, codec.entity_body(entity), codec.metadata(entity.metadata))
+
+
+def _read_relationship(edge: Relationship) -> m.CreateRelationship:
+    return m.CreateRelationship(edge, codec.relationship_body(edge), codec.metadata(edge.metadata))
+
+
+# Most of them fit together, and with what is there.
+_together = st.lists(
+    _entities(
+        st.sampled_from(["", "", "", *ENTITY_IDS]), ["service", "plugin"], [*_NAMES, *"uvwxyz"]
+    ).map(_read_entity),
+    min_size=1,
+    max_size=4,
+) | st.lists(
+    _relationships(
+        st.sampled_from(["", "", "", *RELATIONSHIP_IDS]), [*ENTITY_IDS], ["uses", "depends_on"]
+    ).map(_read_relationship),
+    min_size=1,
+    max_size=3,
+)
+_runs: st.SearchStrategy[list[_Late]] = st.one_of(
+    *[_mutations.map(lambda one: [one])] * 4, _together.map(lambda run: [*map(_plain, run)])
+)
+
+
 @st.composite
 def _preconditions(draw: Any) -> Callable[[Oracle], m.Precondition]:
     is_relationship = draw(st.booleans())
@@ -182,13 +210,13 @@ def _preconditions(draw: Any) -> Callable[[Oracle], m.Precondition]:
 @st.composite
 def requests(draw: Any) -> Resolve:
     """A request of a few mutations; keys and bodies are few, so that they are used again."""
-    mutations = draw(st.lists(_mutations, min_size=1, max_size=4))
+    runs = draw(st.lists(_runs, min_size=1, max_size=4))
     preconditions = draw(st.just([]) | st.lists(_preconditions(), max_size=2))
     key = draw(st.sampled_from(["", "", "", "", "k1", "k2"]))
     body = draw(st.sampled_from([b"1", b"1", b"2"]))
     dry_run = draw(st.sampled_from([False, False, False, False, True]))
     return lambda oracle: request(
-        *(mutation(oracle) for mutation in mutations),
+        *(mutation(oracle) for run in runs for mutation in run),
         preconditions=[condition(oracle) for condition in preconditions],
         key=key,
         body=body,

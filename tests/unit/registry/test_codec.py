@@ -45,6 +45,8 @@ _entities = st.builds(
     _times,
     _revisions,
     _revisions,
+    st.integers(1, 4),
+    _revisions,
 )
 _relationships = st.builds(
     Relationship,
@@ -60,15 +62,22 @@ _relationships = st.builds(
     _times,
     _revisions,
     _revisions,
+    st.integers(0, 2),
+    _texts,
 )
 
 
 @given(_entities)
+@example(Entity("x" * 127, "y" * 128, "ü" * 255, "", labels={"b": "", "a": "ü" * 255, "": "1"}))
 def test_entities_come_back(entity: Entity) -> None:
-    """What is encoded is decoded to the same, and its record is the API's message of it."""
+    """What is encoded is decoded to the same, and its record is the API's message of it.
+
+    It is written as protobuf writes it, so that the same entity always has the same bytes.
+    """
     record = codec.encode_entity(entity)
     assert codec.decode_entity(record) == entity
     message = entity_pb2.Entity.FromString(record)
+    assert message.SerializeToString(deterministic=True) == record
     assert message.created_at.ToMicroseconds() == entity.created_at
     assert message.updated_at.ToMicroseconds() == entity.updated_at
     assert (message.id, dict(message.labels)) == (entity.id, dict(entity.labels))
@@ -76,11 +85,13 @@ def test_entities_come_back(entity: Entity) -> None:
 
 
 @given(_relationships)
+@example(Relationship("r", "x" * 128, "y" * 255, "t", 0.0, version_constraint="ü" * 8192))
 def test_relationships_come_back(relationship: Relationship) -> None:
-    """What is encoded is decoded to the same; a weight is always said."""
+    """What is encoded is decoded to the same, as protobuf writes it; a weight is always said."""
     record = codec.encode_relationship(relationship)
     assert codec.decode_relationship(record) == relationship
     message = relationship_pb2.Relationship.FromString(record)
+    assert message.SerializeToString(deterministic=True) == record
     assert message.HasField("weight")
     assert message.created_at.ToMicroseconds() == relationship.created_at
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -298,7 +297,7 @@ async def test_types_are_configured_by_entities() -> None:
         with pytest.raises(InvalidArgument, match=r"metadata\.health_coupling"):
             await write(engine, _about("uses", health_coupling="sometimes"))
         renamed = entity("about-depends_on", "uses", metadata=packed(health_coupling="hard"))
-        await write(engine, m.UpdateEntity(replace(renamed, type=""), ("name", "metadata")))
+        await write(engine, m.UpdateEntity(renamed._replace(type=""), ("name", "metadata")))
         assert [_now(engine, id_).health for id_ in "ab"] == [2, 2]
     async with running(disk) as engine:
         # One that starts reads what is configured, and finds nothing to derive anew.
