@@ -458,7 +458,7 @@ async def _live(plan: Live, meter: _Meter) -> None:
     writer = await Connection.open(plan.port, plan.write_path, plan.token)
     meter.start()
     writes = await _write(plan, lambda number, write: writer.start(plan.writes[number], write))
-    await _quiet(followers, len(writes))
+    await _quiet(followers, writes)
     meter.stop()
     for connection in (*connections, writer):
         connection.close()
@@ -476,7 +476,7 @@ async def _notified(plan: Notified, meter: _Meter) -> None:
     await asyncio.sleep(_SETTLING)
     meter.start()
     writes = await _write(plan, lambda number, write: writer.start(plan.writes[number], write))
-    await _quiet(followers, len(writes))
+    await _quiet(followers, writes)
     meter.stop()
     for connection in (*listening, writer):
         connection.close()
@@ -494,11 +494,13 @@ async def _write(plan: Live | Notified, send: Callable[[int, _Write], None]) -> 
     return writes
 
 
-async def _quiet(followers: Sequence[_Follower], writes: int) -> None:
-    """Waits until all have had everything, but not for ever."""
+async def _quiet(followers: Sequence[_Follower], writes: Sequence[_Write]) -> None:
+    """Waits until all have had everything, and all writes an answer, but not for ever."""
     until = time.perf_counter() + _QUIET
     while time.perf_counter() < until:
-        if all(len(follower.seen) >= writes for follower in followers):
+        has_seen = all(len(follower.seen) >= len(writes) for follower in followers)
+        # A watcher may hear of a write before its writer does.
+        if has_seen and all(write.answered_at for write in writes):
             return
         await asyncio.sleep(0.01)
 
