@@ -92,13 +92,26 @@ conformance: $(DEV) ## Does a running server keep its promises? SERVER=host:port
 	$(BIN)/nexus-registry conformance $(addprefix --server=,$(SERVER)) \
 	  $(addprefix --http=,$(HTTP)) $(ARGS)
 
-BENCH ?= $(sort $(wildcard benchmarks/bench_*.py))
+GROWTH := benchmarks/bench_growth.py
+BENCH ?= $(filter-out $(GROWTH),$(sort $(wildcard benchmarks/bench_*.py)))
+BENCHED := $(VENV)/.bench
 
-.PHONY: bench
-bench: $(DEV) ## Runs the benchmarks; each prints its table. One: make bench BENCH=benchmarks/x.py.
+$(BENCHED): $(DEV) requirements-bench.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt
+	@touch $@
+
+# One that fails does not keep the others from being measured; it is told at the end.
+.PHONY: bench
+bench: $(BENCHED) ## Measures beside peers and budgets, and prints tables. One: BENCH=benchmarks/x.py.
 	@[ -n "$(BENCH)" ] || { echo "make: benchmarks/ has no bench_*.py" >&2; exit 1; }
-	for script in $(BENCH); do $(BIN)/python "$$script" $(ARGS); done
+	@failed=; for script in $(BENCH); do \
+	  echo "$$script $(ARGS)"; $(BIN)/python "$$script" $(ARGS) || failed+=" $$script"; \
+	done; [ -z "$$failed" ] || { echo "make: failed:$$failed" >&2; exit 1; }
+
+.PHONY: bench-report
+bench-report: $(BENCHED) ## Measures growth, and writes docs/benchmarks.md with what bench measured before.
+	$(BIN)/python $(GROWTH) $(ARGS)
+	$(BIN)/python benchmarks/report.py
 
 .PHONY: tools
 tools: ## Builds grpcurl and grpc_health_probe, which some tests drive, in build/bin (needs Go).

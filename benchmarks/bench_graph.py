@@ -16,8 +16,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import content, echo, harness, peers
+from benchmarks import content, echo, harness
 from benchmarks.harness import Options, Row, Served
+from benchmarks.peers.base import Missing
+from benchmarks.peers.postgres import Cluster, expression, near, postgres
 from benchmarks.plans import Calls, Fetch, Report
 from hyper_registry.model.relationship import DEPENDENCY_TYPES, Direction
 from hyper_registry.query.kernels import warm_up
@@ -37,10 +39,6 @@ _INDEXES = """
 CREATE INDEX ON edges (source, target);
 CREATE INDEX ON edges (target, source);
 """
-_WALKS = {
-    Direction.OUT: ("e.source = walk.id", "e.target", "e.source"),
-    Direction.IN: ("e.target = walk.id", "e.source", "e.target"),
-}
 
 
 @dataclass(frozen=True)
@@ -108,20 +106,11 @@ def _engine(graph: _Graph, root: str, direction: Direction) -> float:
     return taken
 
 
-def _expression(direction: Direction) -> str:
-    condition, onward, _ = _WALKS[direction]
-    return (
-        "WITH RECURSIVE walk(id) AS (SELECT %s::int UNION "
-        f"SELECT {onward} FROM walk JOIN edges e ON {condition})"
-    )
-
-
 def _counted(graph: _Graph, root: str, direction: Direction) -> float:
     """PostgreSQL's time to find the nodes and the edges between them, and only to count them."""
-    _, _, near = _WALKS[direction]
     query = (
-        f"{_expression(direction)} SELECT (SELECT count(*) FROM walk), "
-        f"(SELECT count(*) FROM walk JOIN edges e ON {near} = walk.id)"
+        f"{expression(direction)} SELECT (SELECT count(*) FROM walk), "
+        f"(SELECT count(*) FROM walk JOIN edges e ON {near(direction)} = walk.id)"
     )
     begun = time.perf_counter()
     graph.connection.execute(query, (graph.numbers[root],)).fetchone()
@@ -176,10 +165,9 @@ def _fetch_plan(server: Served, root: str, direction: Direction) -> Fetch:
 
 def _fetched(graph: _Graph, root: str, direction: Direction) -> tuple[float, int]:
     """PostgreSQL's time for the records of all nodes and of the edges that were walked."""
-    _, _, near = _WALKS[direction]
     query = (
-        f"{_expression(direction)} SELECT record FROM walk JOIN nodes USING (id) "
-        f"UNION ALL SELECT e.record FROM walk JOIN edges e ON {near} = walk.id"
+        f"{expression(direction)} SELECT record FROM walk JOIN nodes USING (id) "
+        f"UNION ALL SELECT e.record FROM walk JOIN edges e ON {near(direction)} = walk.id"
     )
     begun = time.perf_counter()
     with graph.connection.cursor(binary=True) as cursor:
@@ -251,7 +239,7 @@ def _latency_row(options: Options, graph: _Graph, server: Served, bare: Served) 
 # All
 
 
-def _measure(options: Options, directory: Path, database: peers.Database) -> list[Row]:
+def _measure(options: Options, directory: Path, database: Cluster) -> list[Row]:
     engine, network = list[Row](), list[Row]()
     with database.connect() as connection:
         for name, path, hub in _graphs(options):
@@ -272,9 +260,9 @@ def main() -> None:
     os.sched_setaffinity(0, harness.server_cpus())
     warm_up()
     try:
-        with harness.workspace() as directory, peers.postgres() as database:
+        with harness.workspace() as directory, postgres() as database:
             rows = _measure(options, directory, database)
-    except peers.Missing as missing:
+    except Missing as missing:
         rows = [
             harness.not_measured("P5", "dependencies and impact", "at least 20", str(missing)),
             harness.not_measured("P6", "the same, all received", "at least 3", str(missing)),

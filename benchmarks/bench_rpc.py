@@ -9,8 +9,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import echo, harness, peers
+from benchmarks import echo, harness
 from benchmarks.harness import Options, Row, Served
+from benchmarks.peers import etcd
+from benchmarks.peers.base import Missing
 from benchmarks.plans import Calls, Report
 from ose.registry.v1 import entity_pb2, entity_service_pb2, mutation_pb2, registry_service_pb2
 
@@ -79,7 +81,7 @@ def _sizes(server: Served) -> tuple[bytes, bytes, bytes, bytes]:
 def _run(
     server: Served, path: str, in_flight: int, requests: list[bytes], seconds: float
 ) -> Report:
-    repeat = path in (_GET, echo.PATH, peers.PUT, peers.RANGE)
+    repeat = path in (_GET, echo.PATH, etcd.PUT, etcd.RANGE)
     plan = Calls(server.port, path, requests, in_flight, seconds, repeat)
     report = harness.load(plan, server.program)
     if report.failed:
@@ -140,16 +142,16 @@ def _against_etcd(options: Options, directory: Path, ours: Served) -> list[Row]:
     numbers = _Numbers()
     numbers.take(10_000_000)
     value = b"v" * 200
-    puts = [peers.put(b"service-%08d" % number, value) for number in range(10_000)]
+    puts = [etcd.put(b"service-%08d" % number, value) for number in range(10_000)]
     enough = int(_MOST_WRITES * (options.seconds + 0.5))
     try:
-        with peers.etcd(directory) as theirs:
+        with etcd.etcd(directory) as theirs:
             measured = harness.by_turns(
                 options.rounds,
                 lambda: _run(ours, _WRITE, _BATCHES, numbers.writes(enough), options.seconds),
-                lambda: _run(theirs, peers.PUT, _WRITERS, puts, options.seconds),
+                lambda: _run(theirs, etcd.PUT, _WRITERS, puts, options.seconds),
             )
-    except peers.Missing as missing:
+    except Missing as missing:
         return [harness.not_measured("P3", what, "at least 3", str(missing))]
     return [_beside("P3", what, 3.0, measured, scale=_BATCH)]
 

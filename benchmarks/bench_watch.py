@@ -10,8 +10,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import harness, peers
+from benchmarks import harness
 from benchmarks.harness import Options, Row, Served
+from benchmarks.peers import etcd
+from benchmarks.peers.base import Missing
 from benchmarks.plans import Backlog, Calls, Live, Report, mark
 from ose.registry.v1 import entity_pb2, entity_service_pb2, watch_service_pb2
 
@@ -39,16 +41,16 @@ class _Side:
 
     def write(self, number: int) -> bytes:
         """A request that changes it, with the number in it."""
-        if self.write_path == peers.PUT:
-            return peers.put(_KEY, mark(number).encode().ljust(_VALUE, b"v"))
+        if self.write_path == etcd.PUT:
+            return etcd.put(_KEY, mark(number).encode().ljust(_VALUE, b"v"))
         entity = entity_pb2.Entity(id=_ID, labels={"n": mark(number)[1:], "mark": ""})
         entity.metadata.fields["mark"].string_value = mark(number)
         return entity_service_pb2.UpdateEntityRequest(entity=entity).SerializeToString()
 
     def watch(self, start_revision: int) -> bytes:
         """A request to follow it."""
-        if self.write_path == peers.PUT:
-            return peers.watch(_KEY, start_revision)
+        if self.write_path == etcd.PUT:
+            return etcd.watch(_KEY, start_revision)
         wanted = entity_pb2.EntityFilter(ids=[_ID])
         return watch_service_pb2.WatchRequest(
             entities=wanted, start_revision=start_revision
@@ -65,7 +67,7 @@ def _ours(server: Served) -> _Side:
 
 def _etcd(server: Served) -> _Side:
     # A new store is at revision 1, and each Put adds one.
-    return _Side("etcd", server, peers.PUT, peers.WATCH, False, 1)
+    return _Side("etcd", server, etcd.PUT, etcd.WATCH, False, 1)
 
 
 def _fill(side: _Side, events: int) -> None:
@@ -91,8 +93,8 @@ def _backlog(side: _Side, events: int, kept: int, watchers: int) -> Report:
         side.half_close,
     )
     report = harness.load(plan, side.server.program)
-    if report.failed:
-        raise RuntimeError(f"{side.name}: {report.failed} watches ended")
+    if report.failed or report.is_late:
+        raise RuntimeError(f"{side.name}: {report.failed} watches ended, or took too long")
     return report
 
 
@@ -195,9 +197,9 @@ def main() -> None:
         harness.registry(directory, directory / "registry.db") as server,
     ):
         try:
-            with peers.etcd(directory) as etcd:
-                rows = _measure(options, _ours(server), _etcd(etcd))
-        except peers.Missing as missing:
+            with etcd.etcd(directory) as peer:
+                rows = _measure(options, _ours(server), _etcd(peer))
+        except Missing as missing:
             rows = _measure(options, _ours(server), None, str(missing))
     harness.table("Watch", rows)
 

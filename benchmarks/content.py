@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.harness import BUILD, ROOT
+from benchmarks.paths import BUILD, ROOT
 from hyper_registry.model.entity import Entity
 from hyper_registry.model.relationship import Relationship
 from hyper_registry.model.revision import Action, Change, Commit, Head, Kind, ordinal_of, sealed

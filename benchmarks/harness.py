@@ -21,16 +21,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import grpc
 
-from benchmarks.plans import Plan, Report
-
-ROOT = Path(__file__).resolve().parent.parent
-BUILD = ROOT / "build"
+from benchmarks import results
+from benchmarks.paths import BUILD, ROOT
+from benchmarks.plans import Embedded, Plan, Report
 
 _READY_SECONDS = 300.0
 _STOP_SECONDS = 20.0
@@ -52,16 +51,27 @@ class Options:
 
 def options(description: str | None) -> Options:
     """The options of the command line, which are the same for all scripts."""
+    return options_with(description, lambda parser: None)[0]
+
+
+def options_with(
+    description: str | None,
+    more: Callable[[argparse.ArgumentParser], None],
+    seconds: float = 2.0,
+) -> tuple[Options, argparse.Namespace]:
+    """The options of all scripts, and those that one has beside them."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--full", action="store_true", help="measure at full size")
     parser.add_argument("--rounds", type=int, default=3, help="how often to repeat (default 3)")
     parser.add_argument(
-        "--seconds", type=float, default=3.0, help="how long one measurement takes (default 3)"
-    )
+        "--seconds", type=float, default=seconds,
+        help="how long one measurement takes (default %(default)s)",
+    )  # fmt: skip
+    more(parser)
     given = parser.parse_args()
     # Ended from outside, a script still ends what it started.
     signal.signal(signal.SIGTERM, _leave)
-    return Options(given.full, max(1, given.rounds), max(0.5, given.seconds))
+    return Options(given.full, max(1, given.rounds), max(0.5, given.seconds)), given
 
 
 def _leave(_number: int, _frame: object) -> NoReturn:
@@ -145,9 +155,22 @@ class Program:
         found = re.search(rf"{'VmHWM' if peak else 'VmRSS'}:\s+(\d+)", status)
         return int(found[1]) / 1024 if found else 0.0
 
-    def stop(self) -> None:
-        """Ends it, and waits for that."""
-        self._process.terminate()
+    def held_mib(self) -> float:
+        """How much memory it and what it started hold; what they share counts once."""
+        found, rest = 0, [self.pid]
+        while rest:
+            with contextlib.suppress(OSError):
+                folder = Path(f"/proc/{rest.pop()}")
+                rest += map(int, (folder / "task" / folder.name / "children").read_text().split())
+                held = re.search(
+                    r"^Pss:\s+(\d+)", (folder / "smaps_rollup").read_text(), re.MULTILINE
+                )
+                found += int(held[1]) if held else 0
+        return found / 1024
+
+    def stop(self, interrupt: bool = False) -> None:
+        """Ends it, and waits for that; `interrupt` is as the terminal does it."""
+        self._process.send_signal(signal.SIGINT if interrupt else signal.SIGTERM)
         try:
             self._process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -217,6 +240,8 @@ def bare(directory: Path, size: int) -> Iterator[Served]:
 
 def load(plan: Plan, *measured: Program) -> Report:
     """Carries out a plan in a process of its own; tells the processor time of `measured` too."""
+    # An embedded database is in the load generator's own process: there it is what is measured.
+    cpus = server_cpus() if isinstance(plan, Embedded) else load_cpus()
     with tempfile.TemporaryFile() as output:
         finished = subprocess.run(
             [sys.executable, "-m", "benchmarks.load"],
@@ -225,7 +250,7 @@ def load(plan: Plan, *measured: Program) -> Report:
             stdout=output,
             timeout=_LOAD_SECONDS,
             check=False,
-            preexec_fn=lambda: os.sched_setaffinity(0, load_cpus()),
+            preexec_fn=lambda: os.sched_setaffinity(0, cpus),
         )
         if finished.returncode:
             raise RuntimeError(f"the load generator failed with {finished.returncode}")
@@ -314,14 +339,21 @@ def not_measured(budget: str, what: str, wanted: str, why: str) -> Row:
     return Row(budget, what, wanted, "not measured", None, why)
 
 
-def table(title: str, rows: Sequence[Row]) -> None:
-    """Prints rows as Markdown."""
-    print(f"\n### {title}\n")
-    print("| budget | what | wanted | measured | held | detail |")
-    print("|---|---|---|---|---|---|")
+def as_markdown(rows: Sequence[Row]) -> str:
+    """Rows as a table."""
+    lines = ["| budget | what | wanted | measured | held | detail |", "|---|---|---|---|---|---|"]
     for row in rows:
         held = {True: "yes", False: "**no**", None: "-"}[row.held]
         cells = (row.budget, row.what, row.wanted, row.measured, held, row.detail)
-        print(f"| {' | '.join(cells)} |")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def table(title: str, rows: Sequence[Row]) -> None:
+    """Prints rows as Markdown, and keeps them for the report."""
+    results.save(
+        f"budgets-{results.slug(title)}", {"title": title, "rows": [asdict(row) for row in rows]}
+    )
+    print(f"\n### {title}\n\n{as_markdown(rows)}")
     print(f"\nLoad average at the end: {load_average():.1f} on {len(_CPUS)} processors.")
     sys.stdout.flush()

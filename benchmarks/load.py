@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import pickle
 import re
+import resource
 import sys
 import time
 from collections import deque
@@ -17,26 +19,31 @@ from typing import Any
 import grpc
 import uvloop
 
-from benchmarks import http1
+from benchmarks import embedded, http1, pgwire
 from benchmarks.fields import field_of, with_field
 from benchmarks.plans import (
     MARK,
     Backlog,
     Calls,
+    Embedded,
     Fetch,
     Gets,
     Live,
+    Notified,
     Paced,
     Plan,
     Report,
+    Statements,
     Stream,
     mark,
 )
 from benchmarks.wire import Connection
 
 _LARGEST = 16_000
-_PATIENCE = 120.0
+_OVERTIME = 5.0
+"""How long calls may take that were made in time; others are late, and not waited for."""
 _SETTLING = 1.0
+_FRAME = 5
 _QUIET = 20.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 _OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
@@ -115,7 +122,7 @@ async def _calls(plan: Calls, meter: _Meter) -> None:
     if max(map(len, plan.requests)) > _LARGEST:
         calls, failed = await _ordinary_calls(plan, requests, meter)
     else:
-        connection = await Connection.open(plan.port, plan.path)
+        connection = await Connection.open(plan.port, plan.path, plan.token)
         callers = [_Caller(plan, connection, requests) for _ in range(plan.in_flight)]
         for caller in callers:
             caller.next()
@@ -155,14 +162,23 @@ async def _gets(plan: Gets, meter: _Meter) -> None:
     _count([call for caller in callers for call in caller.calls], failed, meter)
 
 
-async def _metered(plan: Calls | Gets, meter: _Meter, workers: Sequence[Awaitable[Any]]) -> None:
+async def _metered(
+    plan: Calls | Gets | Statements, meter: _Meter, workers: Sequence[Awaitable[Any]]
+) -> None:
     """Waits for workers, and measures what is behind the warm-up."""
     everything = asyncio.gather(*workers)
-    await asyncio.wait([everything], timeout=plan.warm_up)
+    if plan.warm_up:
+        await asyncio.wait([everything], timeout=plan.warm_up)
     meter.start()
     await asyncio.wait([everything], timeout=plan.seconds)
     meter.stop()
-    await everything
+    _, late = await asyncio.wait([everything], timeout=_OVERTIME)
+    if late:
+        everything.cancel()
+        await asyncio.wait([everything])
+        with contextlib.suppress(asyncio.CancelledError):
+            everything.exception()
+        meter.report.is_late = True
 
 
 def _count(calls: Sequence[tuple[float, float]], failed: int, meter: _Meter) -> None:
@@ -173,6 +189,59 @@ def _count(calls: Sequence[tuple[float, float]], failed: int, meter: _Meter) -> 
     report.failed = failed
 
 
+class _Statement:
+    """Carries out one statement after the other, on a connection of its own."""
+
+    def __init__(
+        self, connection: pgwire.Connection, parameters: Iterator[tuple[bytes, ...]], until: float
+    ) -> None:
+        self.done = asyncio.Event()
+        self.calls: list[tuple[float, float]] = []
+        self.failed = 0
+        self._connection = connection
+        self._parameters = parameters
+        self._until = until
+        self._begun = 0.0
+        self._has_answer = False
+
+    def next(self) -> None:
+        self._begun = time.perf_counter()
+        parameters = next(self._parameters, None)
+        if parameters is None or self._begun >= self._until:
+            self.done.set()
+            return
+        self._has_answer = False
+        self._connection.start(parameters, self)
+
+    def data(self, chunk: bytes, now: float) -> None:
+        self._has_answer = True
+
+    def end(self, now: float) -> None:
+        if not self._has_answer:
+            self.failed += 1
+            self.done.set()
+            return
+        self.calls.append((self._begun, now))
+        self.next()
+
+
+async def _statements(plan: Statements, meter: _Meter) -> None:
+    parameters = itertools.cycle(plan.parameters) if plan.repeat else iter(plan.parameters)
+    connections = [
+        await pgwire.Connection.open(plan.port, plan.user, plan.statement)
+        for _ in range(plan.connections)
+    ]
+    until = time.perf_counter() + plan.warm_up + plan.seconds
+    callers = [_Statement(connection, parameters, until) for connection in connections]
+    for caller in callers:
+        caller.next()
+    await _metered(plan, meter, [caller.done.wait() for caller in callers])
+    for connection in connections:
+        connection.close()
+    failed = sum(caller.failed for caller in callers)
+    _count([call for caller in callers for call in caller.calls], failed, meter)
+
+
 # Streams
 
 
@@ -180,9 +249,9 @@ async def _stream(plan: Stream, meter: _Meter) -> None:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{plan.port}", options=_OPTIONS) as channel:
         await channel.channel_ready()
         method: Any = channel.stream_stream(plan.path)
-        room = asyncio.Semaphore(plan.window)
+        room = asyncio.Semaphore(len(plan.messages) if plan.one_answer else plan.window)
         meter.start()
-        call = method()
+        call = method(metadata=_metadata(plan.token))
         sending = asyncio.create_task(_send(call, plan.messages, room))
         answered = 0
         async for _ in call:
@@ -191,7 +260,11 @@ async def _stream(plan: Stream, meter: _Meter) -> None:
         await sending
         meter.stop()
     meter.report.count = plan.count
-    meter.report.failed = len(plan.messages) - answered
+    meter.report.failed = (1 if plan.one_answer else len(plan.messages)) - answered
+
+
+def _metadata(token: str) -> tuple[tuple[str, str], ...]:
+    return (("authorization", f"Bearer {token}"),) if token else ()
 
 
 async def _send(call: Any, messages: Sequence[bytes], room: asyncio.Semaphore) -> None:
@@ -249,24 +322,51 @@ class _Talk:
             self.failed += len(answer) != size
 
 
+class _Pages:
+    """Takes one answer after the other, whole."""
+
+    def __init__(self) -> None:
+        self.done = asyncio.Event()
+        self.ended_at = 0.0
+        self._chunks: list[bytes] = []
+
+    def data(self, chunk: bytes, now: float) -> None:
+        self._chunks.append(chunk)
+
+    def end(self, now: float) -> None:
+        self.ended_at = now
+        self.done.set()
+
+    def take(self) -> bytes:
+        """The message, without the frame that gRPC puts around it; empty if there was none."""
+        chunks, self._chunks = self._chunks, []
+        self.done.clear()
+        return b"".join(chunks)[_FRAME:]
+
+
 async def _fetch(plan: Fetch, meter: _Meter) -> None:
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{plan.port}", options=_OPTIONS) as channel:
-        await channel.channel_ready()
-        call: Any = channel.unary_unary(plan.path)
-        meter.start()
-        request, received, seconds = plan.request, 0, 0.0
-        while True:
-            begun = time.perf_counter()
-            answer = await call(request)
-            seconds += time.perf_counter() - begun
-            received += len(answer)
-            # Looking for it by hand takes longer than an ordinary client's parsing: not counted.
-            token = field_of(answer, plan.next_field)
-            if not token:
-                break
-            request = with_field(plan.request, plan.token_field, token)
-        meter.stop()
+    connection = await Connection.open(plan.port, plan.path)
+    pages, request, received, seconds = _Pages(), plan.request, 0, 0.0
+    meter.start()
+    while True:
+        begun = time.perf_counter()
+        connection.start(request, pages)
+        await pages.done.wait()
+        seconds += pages.ended_at - begun
+        answer = pages.take()
+        if not answer:
+            meter.report.failed = 1
+            break
+        received += len(answer)
+        # Looking for it by hand takes longer than an ordinary client's parsing: not counted.
+        token = field_of(answer, plan.next_field)
+        if not token:
+            break
+        request = with_field(plan.request, plan.token_field, token)
+    meter.stop()
+    connection.close()
     meter.report.count, meter.report.seconds = received, seconds
+    meter.report.latencies = [seconds]
 
 
 # Watching
@@ -293,19 +393,24 @@ class _Reader:
         self.done.set()
 
 
-async def _connections(port: int, path: str, count: int) -> list[Connection]:
-    return [await Connection.open(port, path) for _ in range(count)]
+async def _connections(plan: Backlog | Live, path: str) -> list[Connection]:
+    opening = [Connection.open(plan.port, path, plan.token) for _ in range(plan.connections)]
+    return [await connection for connection in opening]
 
 
 async def _backlog(plan: Backlog, meter: _Meter) -> None:
-    connections = await _connections(plan.port, plan.path, plan.connections)
-    readers = [_Reader(mark(plan.last).encode()) for _ in range(plan.watchers)]
+    connections = await _connections(plan, plan.path)
+    # The eight digits, whatever sign is before them.
+    readers = [_Reader(mark(plan.last)[1:].encode()) for _ in range(plan.watchers)]
     meter.start()
     for reader, connection in zip(readers, itertools.cycle(connections), strict=False):
         connection.start(plan.request, reader, plan.half_close)
-    async with asyncio.timeout(_PATIENCE):
-        for reader in readers:
-            await reader.done.wait()
+    try:
+        async with asyncio.timeout(plan.patience):
+            for reader in readers:
+                await reader.done.wait()
+    except TimeoutError:
+        meter.report.is_late = True
     meter.stop()
     for connection in connections:
         connection.close()
@@ -314,20 +419,20 @@ async def _backlog(plan: Backlog, meter: _Meter) -> None:
 
 
 class _Follower:
-    """Notes when each change came."""
+    """Notes when each change came, the first time."""
 
     def __init__(self) -> None:
-        self.seen: list[tuple[int, float]] = []
+        self.seen: dict[int, float] = {}
         self._tail = b""
 
     def data(self, chunk: bytes, now: float) -> None:
         # The end of the last chunk is shorter than a mark, so none is seen twice.
         for number in re.findall(MARK, self._tail + chunk):
-            self.seen.append((int(number), now))
+            self.seen.setdefault(int(number), now)
         self._tail = chunk[-8:]
 
     def end(self, now: float) -> None:
-        self.seen.append((-1, now))
+        self.seen[-1] = now
 
 
 class _Write:
@@ -345,37 +450,57 @@ class _Write:
 
 
 async def _live(plan: Live, meter: _Meter) -> None:
-    connections = await _connections(plan.port, plan.watch_path, plan.connections)
+    connections = await _connections(plan, plan.watch_path)
     followers = [_Follower() for _ in range(plan.watchers)]
     for follower, connection in zip(followers, itertools.cycle(connections), strict=False):
         connection.start(plan.watch_request, follower, plan.half_close)
     await asyncio.sleep(_SETTLING)
-    writer = await Connection.open(plan.port, plan.write_path)
+    writer = await Connection.open(plan.port, plan.write_path, plan.token)
     meter.start()
-    writes = await _write(plan, writer)
-    await _quiet(followers, len(writes))
+    writes = await _write(plan, lambda number, write: writer.start(plan.writes[number], write))
+    await _quiet(followers, writes)
     meter.stop()
     for connection in (*connections, writer):
         connection.close()
     _tell_live(followers, writes, meter.report)
 
 
-async def _write(plan: Live, writer: Connection) -> list[_Write]:
+async def _notified(plan: Notified, meter: _Meter) -> None:
+    followers = [_Follower() for _ in range(plan.watchers)]
+    listening = []
+    for follower in followers:
+        connection = await pgwire.Connection.open(plan.port, plan.user, "SELECT 1")
+        await connection.listen(plan.channel, follower.data)
+        listening.append(connection)
+    writer = await pgwire.Connection.open(plan.port, plan.user, plan.statement)
+    await asyncio.sleep(_SETTLING)
+    meter.start()
+    writes = await _write(plan, lambda number, write: writer.start(plan.writes[number], write))
+    await _quiet(followers, writes)
+    meter.stop()
+    for connection in (*listening, writer):
+        connection.close()
+    _tell_live(followers, writes, meter.report)
+
+
+async def _write(plan: Live | Notified, send: Callable[[int, _Write], None]) -> list[_Write]:
     """Makes the writes, at their times."""
     writes: list[_Write] = []
     begun = time.perf_counter()
-    for number, request in enumerate(plan.writes):
+    for number in range(len(plan.writes)):
         await asyncio.sleep(begun + number / plan.per_second - time.perf_counter())
         writes.append(_Write())
-        writer.start(request, writes[-1])
+        send(number, writes[-1])
     return writes
 
 
-async def _quiet(followers: Sequence[_Follower], writes: int) -> None:
-    """Waits until all have had everything, but not for ever."""
+async def _quiet(followers: Sequence[_Follower], writes: Sequence[_Write]) -> None:
+    """Waits until all have had everything, and all writes an answer, but not for ever."""
     until = time.perf_counter() + _QUIET
     while time.perf_counter() < until:
-        if all(len(follower.seen) >= writes for follower in followers):
+        has_seen = all(len(follower.seen) >= len(writes) for follower in followers)
+        # A watcher may hear of a write before its writer does.
+        if has_seen and all(write.answered_at for write in writes):
             return
         await asyncio.sleep(0.01)
 
@@ -383,7 +508,10 @@ async def _quiet(followers: Sequence[_Follower], writes: int) -> None:
 def _tell_live(followers: Sequence[_Follower], writes: Sequence[_Write], report: Report) -> None:
     sent = [write.sent_at for write in writes]
     report.latencies = [
-        at - sent[number] for follower in followers for number, at in follower.seen if number >= 0
+        at - sent[number]
+        for follower in followers
+        for number, at in follower.seen.items()
+        if number >= 0
     ]
     report.answers = [write.answered_at - write.sent_at for write in writes]
     report.count = len(report.latencies)
@@ -407,6 +535,13 @@ async def _carry_out(plan: Plan, meter: _Meter) -> None:
             await _backlog(plan, meter)
         case Live():
             await _live(plan, meter)
+        case Statements():
+            await _statements(plan, meter)
+        case Notified():
+            await _notified(plan, meter)
+        case Embedded():
+            # It is called, not served: nothing else runs in this loop.
+            meter.report = embedded.carry_out(plan)
 
 
 def main() -> None:
@@ -414,6 +549,9 @@ def main() -> None:
     # Both are of the script that started this one.
     plan, pids = pickle.loads(sys.stdin.buffer.read())
     meter = _Meter(pids)
+    # A thousand connections are more than many shells allow.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     uvloop.run(_carry_out(plan, meter))
     sys.stdout.buffer.write(pickle.dumps(meter.report))
 

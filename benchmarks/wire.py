@@ -22,10 +22,10 @@ _FIRST_WINDOW = 65_535
 _TOP_UP = 1 << 28
 _MAX_FRAME = 16_384
 
-# Names and values by their places in the tables of HPACK; POST, http, and what the first call put
-# into the dynamic table: path, authority, content-type, te.
+# Names and values by their places in the tables of HPACK: POST and http. What the first call puts
+# into the dynamic table (path, authority, content-type, te, and a token) has places from 62 on.
 _FIXED = b"\x83\x86"
-_KNOWN = _FIXED + bytes((0x80 | 65, 0x80 | 64, 0x80 | 63, 0x80 | 62))
+_FIRST_DYNAMIC = 62
 
 
 class Stream(Protocol):
@@ -41,8 +41,11 @@ class Stream(Protocol):
 class Connection(asyncio.Protocol):
     """A connection for calls of one method. `open` makes one."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path.encode()
+    def __init__(self, path: str, token: str = "") -> None:
+        self._path, self._token = path.encode(), token.encode()
+        count = 5 if token else 4
+        places = range(_FIRST_DYNAMIC, _FIRST_DYNAMIC + count)
+        self._known = _FIXED + bytes(0x80 | place for place in reversed(places))
         self._transport: asyncio.WriteTransport
         self._streams: dict[int, Stream] = {}
         self._next = 1
@@ -50,10 +53,10 @@ class Connection(asyncio.Protocol):
         self._received = 0
 
     @classmethod
-    async def open(cls, port: int, path: str) -> Connection:
-        """Connects to a server on the loopback address."""
+    async def open(cls, port: int, path: str, token: str = "") -> Connection:
+        """Connects to a server on the loopback address, which may know callers by a token."""
         loop = asyncio.get_running_loop()
-        _, protocol = await loop.create_connection(lambda: cls(path), "127.0.0.1", port)
+        _, protocol = await loop.create_connection(lambda: cls(path, token), "127.0.0.1", port)
         return protocol
 
     def start(self, request: bytes, stream: Stream, half_close: bool = True) -> None:
@@ -63,7 +66,7 @@ class Connection(asyncio.Protocol):
             raise ValueError(f"a request of {len(request)} bytes needs more than one frame")
         number, self._next = self._next, self._next + 2
         self._streams[number] = stream
-        headers = _KNOWN if number > 1 else self._first_headers()
+        headers = self._known if number > 1 else self._first_headers()
         ending = _END_STREAM if half_close else 0
         self._transport.write(
             _frame(_HEADERS, _END_HEADERS, number, headers) + _frame(_DATA, ending, number, message)
@@ -128,7 +131,7 @@ class Connection(asyncio.Protocol):
 
     def _first_headers(self) -> bytes:
         """The headers, written out, and to be remembered by the server."""
-        return (
+        headers = (
             _FIXED
             + b"\x44"
             + _text(self._path)
@@ -140,6 +143,7 @@ class Connection(asyncio.Protocol):
             + _text(b"te")
             + _text(b"trailers")
         )
+        return headers + b"\x57" + _text(b"Bearer " + self._token) if self._token else headers
 
 
 def _text(value: bytes) -> bytes:
