@@ -146,6 +146,28 @@ async def test_who_gives_up_does_not_take_others_along(both: list[AsyncRegistryC
         await late
 
 
+async def test_nobody_waits_for_what_another_one_waits_for(both: list[AsyncRegistryClient]) -> None:
+    """A read of a revision that is still to come does not keep others waiting."""
+    client = both[0]
+    made = await client.create_entity(thing("a"))
+    ahead = asyncio.create_task(client.get_entity("a", min_revision=made.revision + 1))
+    found = await asyncio.gather(*(client.get_entity("a") for _ in range(5)))
+    assert [one.id for one in found] == ["a"] * 5
+    assert not ahead.done()
+    await client.create_entity(thing("b"))
+    assert (await ahead).id == "a"
+
+
+async def test_a_write_of_nothing(both: list[AsyncRegistryClient]) -> None:
+    """It is refused as the single call is, whoever else writes at once."""
+    client = both[0]
+    calls = [client.create_entity(None), client.create_entity(thing("a"))]  # type: ignore[arg-type]
+    refused, made = await asyncio.gather(*calls, return_exceptions=True)
+    assert isinstance(refused, RegistryError)
+    assert [violation.field for violation in refused.field_violations] == ["entity"]
+    assert isinstance(made, Entity)
+
+
 async def test_answers_are_the_callers_own(both: list[AsyncRegistryClient]) -> None:
     """Two that read the same entity at once may each change what they got."""
     client = both[0]

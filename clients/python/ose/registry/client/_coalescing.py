@@ -109,10 +109,12 @@ class CoalescingCalls(Calls):
 
     def _gathering(self, request: object) -> _Gathering | None:
         if isinstance(request, GetEntityRequest):
-            return self._reads
-        if isinstance(request, _Write) and not request.dry_run and not request.idempotency_key:
-            return self._writes
-        return None
+            # Others are not kept waiting for a revision that is still to come.
+            return None if request.min_revision else self._reads
+        if not isinstance(request, _Write) or request.dry_run or request.idempotency_key:
+            return None
+        # What lacks its resource is refused as the single call would be.
+        return self._writes if _has_resource(request) else None
 
     def _complete(self, request: Any) -> None:
         """Gives a write that is made alone the key that it may be repeated with."""
@@ -221,12 +223,15 @@ class _Gathering:
     def _taken(self) -> list[_Waiting]:
         batch: list[_Waiting] = []
         size = 0
-        while self._waiting and len(batch) < self._most and size < _MAX_BYTES:
-            one = self._waiting.popleft()
+        while self._waiting and len(batch) < self._most:
+            one = self._waiting[0]
             # Who has given up is not waited for.
             if not one.answer.done():
-                batch.append(one)
                 size += one.request.ByteSize()
+                if batch and size > _MAX_BYTES:
+                    break
+                batch.append(one)
+            self._waiting.popleft()
         return batch
 
     async def _make(self, batch: Sequence[_Waiting], loop: asyncio.AbstractEventLoop) -> None:
@@ -246,6 +251,12 @@ class _Gathering:
                 one.answer.set_exception(outcome)
             else:
                 one.answer.set_result(outcome)
+
+
+def _has_resource(request: _Write) -> bool:
+    if isinstance(request, CreateEntityRequest | UpdateEntityRequest):
+        return request.HasField("entity")
+    return request.HasField("relationship")
 
 
 def _copy(entity: Entity | None) -> Entity | None:
