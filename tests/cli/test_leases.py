@@ -189,7 +189,7 @@ def test_releasing(nexus: Nexus, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_keeping_alive(nexus: Nexus, spawn: Spawn, tag: str) -> None:
     """It outlives its ttl while the command runs; --revoke ends it with the command."""
-    _ok(nexus("lease", "grant", f"{tag}-api", "--ttl", "1s", "--id", tag))
+    _ok(nexus("lease", "grant", f"{tag}-api", "--ttl", "2s", "--id", tag))
     with spawn("lease", "keep-alive", tag, "--revoke", "-o", "json") as process:
         assert process.stdout is not None
         for _ in range(5):
