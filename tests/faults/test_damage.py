@@ -186,7 +186,9 @@ async def test_a_log_that_is_damaged_under_a_server(disk: Path) -> None:
     async with _filled(path) as (server, stubs):
         await server.terminate()
         await server.start()
-        await stubs.registry.Write(WriteRequest(mutations=[_DELETION]))
+        # The channel may have tried to connect meanwhile, and be waiting to try again.
+        deletion = WriteRequest(mutations=[_DELETION])
+        await stubs.registry.Write(deletion, wait_for_ready=True, timeout=20)
         # The first round is in the log alone, and in what is left of rows that have changed.
         whole = path.read_bytes()
         with path.open("r+b") as file:
