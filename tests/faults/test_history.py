@@ -69,12 +69,14 @@ async def test_file_copied_back(disk: Path) -> None:
         await server.terminate()
         shutil.copy(path, copy)
         await server.start()
+        await stubs.channel.channel_ready()
         lost = [await create(stubs, f"lost{n}") for n in range(3)]
         _, (*_, bad) = await watch(stubs, WatchRequest(start_revision=lost[0]), 3)
         page = await stubs.entities.ListEntities(ListEntitiesRequest(limit=2))
         await server.terminate()
         shutil.copy(copy, path)
         await server.start()
+        await stubs.channel.channel_ready()
 
         def resumed() -> object:
             return watch(stubs, WatchRequest(resume_token=bad), 1)
@@ -283,6 +285,7 @@ async def test_file_cut_while_it_is_closed(disk: Path) -> None:
         # SQLite takes an empty file for a new database; it begins another history.
         path.write_bytes(b"")
         await server.start()
+        await stubs.channel.channel_ready()
         with pytest.raises(grpc.aio.AioRpcError) as missing:
             await stubs.entities.GetEntity(GetEntityRequest(id="e0"))
         assert missing.value.code() == grpc.StatusCode.NOT_FOUND
