@@ -112,11 +112,8 @@ def _call(name: str, context: Context) -> Call:
     named = _named(context)
     if named:
         context.set_trailing_metadata(((REQUEST_ID, named),))
-    return Call(
-        name,
-        request_id=named or new_request_id(),
-        deadline=None if remaining is None else time.monotonic() + remaining,
-    )
+    deadline = None if remaining is None else time.monotonic() + remaining
+    return Call(name, "", named or new_request_id(), deadline)
 
 
 def _named(context: Context) -> str:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -14,12 +13,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hyper_registry.model import times
 from hyper_registry.model.errors import InvalidArgument
 from hyper_registry.model.rules import MAX_IDEMPOTENCY_KEY, is_text, shown
-from hyper_registry.registry.engine import ReadOptions
+from hyper_registry.registry.engine import PRESENT, ReadOptions
 from hyper_registry.store.base import ResultKey
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A call: its method, who makes it, and how long it has.
 
     `method` is as `ose.registry.v1.EntityService/GetEntity`; `deadline` is of `time.monotonic`,
@@ -43,7 +41,7 @@ class Call:
 
 
 Answer = Message | bytes
-_PRESENT, _STALE = ReadOptions(), ReadOptions(stale_ok=True)
+_STALE = ReadOptions(stale_ok=True)
 Stream = AsyncIterator[Answer]
 
 
@@ -71,7 +69,7 @@ def read_options(request: Reading) -> ReadOptions:
     )
     if not request.HasField("at_time"):
         if not at_revision and not min_revision:
-            return _STALE if stale_ok else _PRESENT
+            return _STALE if stale_ok else PRESENT
         return ReadOptions(at_revision, min_revision, stale_ok)
     if at_revision:
         raise InvalidArgument.of("at_time", "not together with at_revision")
