@@ -20,7 +20,6 @@ from hyper_registry.services.methods import (
     Method,
     Service,
     methods,
-    new_request_id,
     parse,
     parse_each,
     request_id,
@@ -113,7 +112,7 @@ def _call(name: str, context: Context) -> Call:
     if named:
         context.set_trailing_metadata(((REQUEST_ID, named),))
     deadline = None if remaining is None else time.monotonic() + remaining
-    return Call(name, "", named or new_request_id(), deadline)
+    return Call(name, "", named, deadline)
 
 
 def _named(context: Context) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from hashlib import blake2b
-from typing import Literal, NamedTuple, Protocol
+from random import getrandbits
+from typing import Literal, Protocol
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -17,17 +18,34 @@ from hyper_registry.registry.engine import PRESENT, ReadOptions
 from hyper_registry.store.base import ResultKey
 
 
-class Call(NamedTuple):
+def new_request_id() -> str:
+    """An id for a request that has none."""
+    return f"{getrandbits(128):032x}"
+
+
+class Call:
     """A call: its method, who makes it, and how long it has.
 
     `method` is as `ose.registry.v1.EntityService/GetEntity`; `deadline` is of `time.monotonic`,
     None is no deadline.
     """
 
-    method: str
-    actor: str = ""
-    request_id: str = ""
-    deadline: float | None = None
+    __slots__ = ("_request_id", "actor", "deadline", "method")
+
+    def __init__(
+        self, method: str, actor: str = "", request_id: str = "", deadline: float | None = None
+    ) -> None:
+        self.method = method
+        self.actor = actor
+        self.deadline = deadline
+        self._request_id = request_id
+
+    @property
+    def request_id(self) -> str:
+        """What the caller has named its request; else an id that it gets when it is asked for."""
+        if not self._request_id:
+            self._request_id = new_request_id()
+        return self._request_id
 
     def remaining(self) -> float | None:
         """Seconds left; None is no limit.
