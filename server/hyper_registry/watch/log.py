@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from hyper_registry.model.health import count_of, turns_of
 from hyper_registry.model.revision import Action, Change, Commit, Kind, Position
@@ -163,6 +164,16 @@ async def read_block(feed: Feed, after: Position) -> Block | None:
 
     Raises RevisionCompacted and StoreUnavailable.
     """
+    asked = (after, feed.revision)
+    key, block = feed.last_read
+    if key != asked:
+        # Everyone who follows the log is nearly always at the same place of it.
+        block = await _read(feed, after)
+        feed.last_read = (asked, block)
+    return cast("Block | None", block)
+
+
+async def _read(feed: Feed, after: Position) -> Block | None:
     parts = await feed.read(after, BLOCK_CHANGES, BLOCK_BYTES)
     if not parts:
         return None
