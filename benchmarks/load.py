@@ -122,12 +122,18 @@ async def _calls(plan: Calls, meter: _Meter) -> None:
     if max(map(len, plan.requests)) > _LARGEST:
         calls, failed = await _ordinary_calls(plan, requests, meter)
     else:
-        connection = await Connection.open(plan.port, plan.path, plan.token)
-        callers = [_Caller(plan, connection, requests) for _ in range(plan.in_flight)]
+        connections = [
+            await Connection.open(plan.port, plan.path, plan.token) for _ in range(plan.connections)
+        ]
+        callers = [
+            _Caller(plan, connections[number % plan.connections], requests)
+            for number in range(plan.in_flight)
+        ]
         for caller in callers:
             caller.next()
         await _metered(plan, meter, [caller.done.wait() for caller in callers])
-        connection.close()
+        for connection in connections:
+            connection.close()
         calls = [call for caller in callers for call in caller.calls]
         failed = sum(caller.failed for caller in callers)
     _count(calls, failed, meter)
