@@ -136,15 +136,22 @@ test("whoever closes a client over HTTP ends its calls, however many, and nothin
   const silent = createServer().listen(0, "127.0.0.1");
   await new Promise((resolve) => silent.once("listening", resolve));
   const { port } = silent.address() as { port: number };
-  const warnings: Error[] = [];
-  const warned = (warning: Error) => warnings.push(warning);
+  const many = 20;
+  let connected = 0;
+  const allConnected = new Promise<void>((resolve) => {
+    silent.on("connection", () => ++connected === many && resolve());
+  });
+  const warnings: string[] = [];
+  const warned = (warning: Error) => warnings.push(warning.message);
   process.on("warning", warned);
   const registry = connectHttp(`http://127.0.0.1:${port}`);
   try {
-    const calls = Array.from({ length: 20 }, () => thrown(registry.entities.getEntity({ id: "a" })));
+    const call = () => thrown(registry.entities.getEntity({ id: "a" }));
+    const calls = Array.from({ length: many }, call);
+    await allConnected;
     registry.close();
-    for (const call of [...calls, thrown(registry.entities.getEntity({ id: "a" }))]) {
-      assert.equal((await call).code, Code.Canceled);
+    for (const ended of [...calls, call()]) {
+      assert.equal((await ended).code, Code.Canceled);
     }
     assert.deepEqual(warnings, []);
   } finally {
