@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 from hyper_registry.model.health import count_of, turns_of
 from hyper_registry.model.revision import Action, Change, Kind, Position
@@ -26,6 +27,9 @@ _TAGS = {
     Kind.ENTITY: (wire.ENTITY, wire.PREVIOUS_ENTITY),
     Kind.RELATIONSHIP: (wire.RELATIONSHIP, wire.PREVIOUS_RELATIONSHIP),
 }
+
+# What was read last of each log: those who keep up all ask for the same, one after the other.
+_latest: WeakKeyDictionary[Feed, tuple[Position, int, Block]] = WeakKeyDictionary()
 
 Entities = tuple[Entity | None, Entity | None]
 Relationships = tuple[Relationship | None, Relationship | None]
@@ -145,6 +149,16 @@ async def read_block(feed: Feed, after: Position) -> Block | None:
 
     Raises RevisionCompacted and StoreUnavailable.
     """
+    place = after, feed.revision
+    if feed in _latest and _latest[feed][:2] == place:
+        return _latest[feed][2]
+    block = await _read_block(feed, after)
+    if block is not None and place[1] == feed.revision:
+        _latest[feed] = *place, block
+    return block
+
+
+async def _read_block(feed: Feed, after: Position) -> Block | None:
     parts = await feed.read(after, BLOCK_CHANGES, BLOCK_BYTES)
     if not parts:
         return None
