@@ -25,9 +25,7 @@ class Feed:
 
     `revision` is the newest that followers may see. The newest commits, `window_bytes` of them at
     most, stay in memory, so that followers who keep up never reach the store. `lineage` knows all
-    revisions up to the newest; whoever calls `start` has filled it up to there. `last_read` is for
-    those who read: what was read last, as they like to have it, so that others who come to the same
-    place need not do that again.
+    revisions up to the newest; whoever calls `start` has filled it up to there.
     """
 
     def __init__(self, store: Store, window_bytes: int = 64 << 20) -> None:
@@ -41,14 +39,12 @@ class Feed:
         self.revision = 0
         self.floor = 0
         self.lineage = Lineage()
-        self.last_read: tuple[object, object] = (None, None)
 
     def start(self, revision: int, floor: int) -> None:
         """Says where the log stands; nothing of it is in memory yet."""
         self._window.clear()
         self._bytes = 0
         self.revision, self.floor = revision, floor
-        self.last_read = (None, None)
 
     def append(self, commits: Sequence[Commit]) -> None:
         """Adds published commits and wakes everyone who waits."""

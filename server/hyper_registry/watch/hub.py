@@ -311,7 +311,13 @@ class WatchHub(Follower):
                 self._woken += group.wake()
 
     async def _pace(self) -> None:
-        """Waits until the messages of the last round are about out."""
+        """Waits until the messages of the last round are about out.
+
+        Goes to the end of the log if nobody watches what is on the way.
+        """
+        if not self._groups:
+            self._move(Position(self._registry.feed.revision))
+            return
         pause = min(self._woken * _SEND_SECONDS, _LONGEST_PAUSE_SECONDS)
         self._woken = 0
         now = time.perf_counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import suppress
@@ -52,6 +53,8 @@ class Keeper(Follower):
     def __init__(self, registry: Registry) -> None:
         super().__init__(registry.feed, registry.pins)
         self._view = registry.view
+        fields = map(re.escape, map(codec.type_field, self.types))
+        self._may_be_meant = re.compile(b"|".join(fields)).search
         self._moved = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._is_closed = False
@@ -146,13 +149,16 @@ class Keeper(Follower):
         turns = Turns()
         for entry in block.entries:
             change = entry.change
-            record = change.after or change.before
-            if change.kind is Kind.ENTITY and record is not None:
+            if change.kind is Kind.HEALTH:
+                self._see_turns(change)
+            elif change.kind is Kind.ENTITY:
+                record = change.after or change.before or b""
+                # Most are of other types: reading what type that is takes longer than this.
+                if not self._may_be_meant(record):
+                    continue
                 type_ = codec.record_type(record)
                 if type_ in self.types:
                     self._see(type_, change)
-            elif change.kind is Kind.HEALTH:
-                self._see_turns(change)
             await turns()
         await self._settle()
         self._move(block.end)

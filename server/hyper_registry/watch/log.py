@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
+from weakref import WeakKeyDictionary
 
 from hyper_registry.model.health import count_of, turns_of
 from hyper_registry.model.revision import Action, Change, Commit, Kind, Position
@@ -27,6 +27,9 @@ _TAGS = {
     Kind.ENTITY: (wire.ENTITY, wire.PREVIOUS_ENTITY),
     Kind.RELATIONSHIP: (wire.RELATIONSHIP, wire.PREVIOUS_RELATIONSHIP),
 }
+
+# What was read last of each log: those who keep up all ask for the same, one after the other.
+_latest: WeakKeyDictionary[Feed, tuple[Position, int, Block]] = WeakKeyDictionary()
 
 Entities = tuple[Entity | None, Entity | None]
 Relationships = tuple[Relationship | None, Relationship | None]
@@ -164,16 +167,16 @@ async def read_block(feed: Feed, after: Position) -> Block | None:
 
     Raises RevisionCompacted and StoreUnavailable.
     """
-    asked = (after, feed.revision)
-    key, block = feed.last_read
-    if key != asked:
-        # Everyone who follows the log is nearly always at the same place of it.
-        block = await _read(feed, after)
-        feed.last_read = (asked, block)
-    return cast("Block | None", block)
+    place = after, feed.revision
+    if feed in _latest and _latest[feed][:2] == place:
+        return _latest[feed][2]
+    block = await _read_block(feed, after)
+    if block is not None and place[1] == feed.revision:
+        _latest[feed] = *place, block
+    return block
 
 
-async def _read(feed: Feed, after: Position) -> Block | None:
+async def _read_block(feed: Feed, after: Position) -> Block | None:
     parts = await feed.read(after, BLOCK_CHANGES, BLOCK_BYTES)
     if not parts:
         return None

@@ -56,6 +56,8 @@ def _joined_run(run: str) -> str:
 
 def whole(text: str) -> str:
     """The runs of a text with spaces between them: equal for texts that say the same."""
+    if text.isascii() and len(text) <= MAX_WORD:
+        return " ".join(_ASCII_RUNS.findall(text)).lower()
     return " ".join(fold(text[start:end]) for start, end in runs(text))
 
 
