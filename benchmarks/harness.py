@@ -31,6 +31,7 @@ import grpc
 from benchmarks import results
 from benchmarks.paths import BUILD, ROOT
 from benchmarks.plans import Embedded, Plan, Report
+from hyper_registry.__main__ import GRPC_EXPERIMENTS
 
 _READY_SECONDS = 300.0
 _STOP_SECONDS = 20.0
@@ -241,10 +242,15 @@ def workers(directory: Path, database: str) -> Iterator[Served]:
 
 
 @contextlib.contextmanager
-def echo(directory: Path) -> Iterator[Served]:
-    """A server of the same kind that does nothing: see benchmarks/echo.py."""
-    command = [sys.executable, "-m", "benchmarks.echo"]
-    program = Program(command, directory / "echo.log", server_cpus())
+def echo(directory: Path, as_ours: bool = False) -> Iterator[Served]:
+    """A server of the same kind that does nothing: see benchmarks/echo.py.
+
+    It is as anybody gets it, or has what the registry has found to make every call cheaper.
+    """
+    command = [sys.executable, "-m", "benchmarks.echo", *(["--batch"] if as_ours else [])]
+    environment = {"GRPC_EXPERIMENTS": GRPC_EXPERIMENTS} if as_ours else {}
+    log = directory / f"echo-{as_ours}.log"
+    program = Program(command, log, server_cpus(), environment)
     try:
         yield Served(program, int(program.wait_for(r"serving on (\d+)\n")[1]))
     finally:

@@ -14,9 +14,9 @@ import click
 from hyper_registry import __version__
 from hyper_registry.config import SYSTEM_CONFIG, Config, ConfigError, default_database, read_file
 
-# Connections are read by the thread that hands what comes to Python, not by others that hand it to
-# that one: those took a fifth of what a call costs.
-_GRPC_EXPERIMENTS = "-event_engine_listener"
+GRPC_EXPERIMENTS = "-event_engine_listener"
+"""Connections are read by the thread that hands what comes to Python, not by others that hand it to
+that one: those took a fifth of what a call costs."""
 
 
 def _load_file(context: click.Context, _option: click.Parameter, value: Path | None) -> None:
@@ -198,7 +198,7 @@ Examples:
 def serve(**options: Any) -> None:
     """Serves until SIGTERM or SIGINT."""
     # gRPC reads it when it is imported.
-    os.environ.setdefault("GRPC_EXPERIMENTS", _GRPC_EXPERIMENTS)
+    os.environ.setdefault("GRPC_EXPERIMENTS", GRPC_EXPERIMENTS)
     # Imported here, so that --help and mistakes are answered at once.
     from hyper_registry import logs
     from hyper_registry.model.errors import RegistryError
