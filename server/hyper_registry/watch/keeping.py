@@ -144,16 +144,16 @@ class Keeper(Follower):
 
     async def _dispatch(self, block: Block) -> None:
         turns = Turns()
-        for entry in block.entries:
-            change = entry.change
-            record = change.after or change.before
-            if change.kind is Kind.ENTITY and record is not None:
-                type_ = codec.record_type(record)
-                if type_ in self.types:
+        for change in block.changes():
+            if change.kind is Kind.ENTITY:
+                record = change.after or change.before
+                # A block is short: what is not taken in takes no time worth giving away.
+                if record is not None and (type_ := codec.record_type(record)) in self.types:
                     self._see(type_, change)
+                    await turns()
             elif change.kind is Kind.HEALTH:
                 self._see_turns(change)
-            await turns()
+                await turns()
         await self._settle()
         self._move(block.end)
         self._moved.set()
