@@ -12,7 +12,7 @@ import pytest
 
 from hyper_registry.model.errors import NotServing
 from hyper_registry.query.search import follower
-from hyper_registry.query.search.follower import SearchIndex
+from hyper_registry.query.search.follower import SearchIndex, Snapshot
 from hyper_registry.query.search.indexer import Indexer, Mark
 from hyper_registry.query.search.textindex import Reader, TextIndex
 from tests.unit.query.world import World
@@ -106,14 +106,19 @@ async def test_a_flood_is_put_off() -> None:
 
 async def test_a_flood_is_not_put_off_without_end() -> None:
     """As soon as a search would have long to wait for what is left, some of it is indexed."""
-    world = small()
+    world, is_there = small(), asyncio.Event()
+
+    def published(self: SearchIndex, snapshot: Snapshot) -> None:
+        assert len(snapshot.reader) == 2
+        is_there.set()
+
     with (
         patch.object(follower, "_FLOOD", -1.0),
         patch.object(follower, "_MOST_PUT_OFF", 2),
+        patch.object(SearchIndex, "_publish", published),
     ):
-        async with following(world) as index:
-            while index.latest() is None:
-                await asyncio.sleep(0)
+        async with following(world):
+            await is_there.wait()
 
 
 async def test_what_it_has_reached_stays_readable() -> None:
