@@ -1,6 +1,7 @@
 """The registry beside its peers: the same work on each, in one run, on the same processors.
 
-`--peers etcd,postgres` leaves the others out, `--parts watch` the other kinds of work.
+`--peers etcd,postgres` leaves the others out, `--parts watch` the other kinds of work. With `--add`
+the report has the tables of earlier runs as well.
 """
 
 from __future__ import annotations
@@ -19,7 +20,17 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import content, harness, results
-from benchmarks.comparison import LATENCY, RATE, Kind, Line, Table, compare, markdown, reason
+from benchmarks.comparison import (
+    LATENCY,
+    RATE,
+    Kind,
+    Line,
+    Table,
+    compare,
+    from_json,
+    markdown,
+    reason,
+)
 from benchmarks.harness import Options
 from benchmarks.peers.base import Cannot, Dataset, Filled, Side
 from benchmarks.peers.etcd import Etcd
@@ -419,6 +430,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--parts", default=",".join(("bulk", *_PARTS)), help="of what (default: all)"
     )
+    parser.add_argument("--add", action="store_true", help="keep the tables of earlier runs")
 
 
 def main() -> None:
@@ -431,24 +443,22 @@ def main() -> None:
     )
     # What this process does itself, such as copying rows, is on the side of the load.
     os.sched_setaffinity(0, harness.load_cpus())
-    begun, tables = time.perf_counter(), list[Table]()
+    kept = (results.saved("peers") if given.add else None) or {"notes": {}, "tables": []}
+    tables = {table["title"]: from_json(table) for table in kept["tables"]}
     with harness.workspace() as directory:
-        named = [kind(directory) for kind in run.sides]
-        titles = [side.title for side in named]
+        notes = {side.title: side.note for side in (kind(directory) for kind in run.sides)}
+        titles = [*dict.fromkeys((*kept["notes"], *notes))]
         for table in _tables(run, directory):
-            tables.append(table)
+            table.measured = {**results.circumstances(), "rounds": options.rounds}
+            tables[table.title] = table
             results.save(
                 "peers",
                 {
-                    "titles": titles,
-                    "notes": {side.title: side.note for side in named},
-                    "tables": [one.as_json() for one in tables],
-                    "is_full": options.full,
-                    "rounds": options.rounds,
-                    "minutes": (time.perf_counter() - begun) / 60,
+                    "notes": {**kept["notes"], **notes},
+                    "tables": [one.as_json() for one in tables.values()],
                 },
             )
-    print(markdown(tables, titles))
+    print(markdown([*tables.values()], titles))
 
 
 if __name__ == "__main__":

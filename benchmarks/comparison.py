@@ -49,11 +49,12 @@ class Line:
 
 @dataclass
 class Table:
-    """Lines that belong together."""
+    """Lines that belong together; `measured` says how, as results keep it."""
 
     title: str
     lines: list[Line]
     remarks: list[str] = field(default_factory=list)
+    measured: dict[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """As results keep it."""
@@ -71,7 +72,7 @@ def from_json(kept: dict[str, Any]) -> Table:
         )
         for line in kept["lines"]
     ]
-    return Table(kept["title"], lines, kept["remarks"])
+    return Table(kept["title"], lines, kept["remarks"], kept["measured"])
 
 
 def per_second(report: Report) -> tuple[float, ...]:

@@ -15,6 +15,7 @@ import pickle
 import re
 import shutil
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -199,6 +200,14 @@ def workspace() -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+def free_port() -> int:
+    """A port of the loopback address that nobody listens on."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port: int = listening.getsockname()[1]
+        return port
+
+
 @contextlib.contextmanager
 def registry(
     directory: Path, database: Path | str, cpus: set[int] | None = None
@@ -211,6 +220,22 @@ def registry(
         found = program.wait_for(r'.*"event": ?"serving".*')
         ports = [int(json.loads(found[0])[name].rpartition(":")[2]) for name in ("grpc", "http")]
         yield Served(program, *ports)
+    finally:
+        program.stop()
+
+
+@contextlib.contextmanager
+def workers(directory: Path, database: str) -> Iterator[Served]:
+    """A registry with a worker for each processor, which share this database and two ports."""
+    grpc_port, http_port = free_port(), free_port()
+    command = [sys.executable, "-m", "hyper_registry", "--database", database]
+    command += ["--grpc-address", f"127.0.0.1:{grpc_port}"]
+    command += ["--http-address", f"127.0.0.1:{http_port}", "--workers", str(len(_CPUS))]
+    program = Program(command, directory / "workers.log", all_cpus())
+    try:
+        serves = r'"event": ?"worker_serves"'
+        program.wait_for(r"(?s)" + ".*".join([serves] * len(_CPUS)))
+        yield Served(program, grpc_port, http_port)
     finally:
         program.stop()
 
@@ -238,10 +263,11 @@ def bare(directory: Path, size: int) -> Iterator[Served]:
         program.stop()
 
 
-def load(plan: Plan, *measured: Program) -> Report:
+def load(plan: Plan, *measured: Program, cpus: set[int] | None = None) -> Report:
     """Carries out a plan in a process of its own; tells the processor time of `measured` too."""
-    # An embedded database is in the load generator's own process: there it is what is measured.
-    cpus = server_cpus() if isinstance(plan, Embedded) else load_cpus()
+    if cpus is None:
+        # An embedded database is in the load generator's own process, and is what is measured.
+        cpus = server_cpus() if isinstance(plan, Embedded) else load_cpus()
     with tempfile.TemporaryFile() as output:
         finished = subprocess.run(
             [sys.executable, "-m", "benchmarks.load"],

@@ -20,7 +20,8 @@ class Calls:
 
     Requests that `repeat` are taken again and again. Those that do not fit into a frame are sent by
     an ordinary client, which takes more time. `warm_up` seconds are not counted. A `token` is sent
-    as the caller's, with each of them.
+    as the caller's, with each of them. The calls are on so many `connections`, the same number on
+    each.
     """
 
     port: int
@@ -31,6 +32,7 @@ class Calls:
     repeat: bool = True
     warm_up: float = 0.5
     token: str = ""
+    connections: int = 1
 
 
 @dataclass(frozen=True)

@@ -35,14 +35,13 @@ def replaced(page: str, name: str, text: str) -> str:
 
 def peers(kept: Mapping[str, Any]) -> str:
     """The comparison, with what is to be known about each side."""
-    tables = [comparison.from_json(table) for table in kept["tables"]]
-    size = "full size" if kept["is_full"] else "quick size"
-    head = (
-        f"{_when(kept)}; {size}, the median of {kept['rounds']} rounds by turns; "
-        f"{kept['minutes']:.0f} minutes."
-    )
+    parts = list[str]()
+    for table in (comparison.from_json(table) for table in kept["tables"]):
+        parts.append(comparison.markdown([table], [*kept["notes"]]))
+        rounds = f"the median of {table.measured['rounds']} rounds by turns"
+        parts.append(f"{_when(table.measured)}; {rounds}.")
     notes = [f"- {title}: {note}" for title, note in kept["notes"].items()]
-    return "\n\n".join([head, comparison.markdown(tables, kept["titles"]), "\n".join(notes)])
+    return "\n\n".join([*parts, "\n".join(notes)])
 
 
 def budgets(kept: Sequence[Mapping[str, Any]]) -> str:

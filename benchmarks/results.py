@@ -18,11 +18,19 @@ _FOLDER = BUILD / "bench" / "results"
 def save(name: str, content: dict[str, Any]) -> None:
     """Keeps results under a name, with the machine, the time and how busy it was."""
     _FOLDER.mkdir(parents=True, exist_ok=True)
-    state = {"machine": machine(), "measured_at": _now(), "load": os.getloadavg()[0]}
-    kept = {**state, "processors": os.cpu_count(), **content}
     path = _path(name)
-    path.with_suffix(".new").write_text(json.dumps(kept, indent=1))
+    path.with_suffix(".new").write_text(json.dumps({**circumstances(), **content}, indent=1))
     path.with_suffix(".new").replace(path)
+
+
+def circumstances() -> dict[str, Any]:
+    """On what, when and beside how much else something was measured."""
+    return {
+        "machine": machine(),
+        "measured_at": _now(),
+        "load": os.getloadavg()[0],
+        "processors": os.cpu_count(),
+    }
 
 
 def saved(name: str) -> dict[str, Any] | None:

@@ -8,7 +8,6 @@ import itertools
 import os
 import random
 import shutil
-import socket
 import sqlite3
 import subprocess
 from abc import ABC, abstractmethod
@@ -244,14 +243,6 @@ def whole(report: Report, count: int) -> Report:
     if report.failed or report.count != count:
         raise RuntimeError(f"{report.count} of {count} were done, and {report.failed} failed")
     return report
-
-
-def free_port() -> int:
-    """A port of the loopback address that nobody listens on."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        port: int = listening.getsockname()[1]
-        return port
 
 
 def build(name: str, module: str, package: str, version: str) -> Path:

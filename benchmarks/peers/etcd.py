@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks import harness
 from benchmarks.fields import bytes_field, field_of, number_field, number_of
-from benchmarks.harness import Program, Served, server_cpus
+from benchmarks.harness import Program, Served, free_port, server_cpus
 from benchmarks.peers.base import (
     PAGE,
     Dataset,
@@ -19,7 +19,6 @@ from benchmarks.peers.base import (
     Side,
     build,
     enough,
-    free_port,
     id_prefix,
     whole,
 )
@@ -67,10 +66,13 @@ def watch(key: bytes, start_revision: int) -> bytes:
 
 
 @contextlib.contextmanager
-def etcd(directory: Path) -> Iterator[Served]:
-    """An etcd with an empty store, which is gone afterwards. Raises Missing."""
+def etcd(directory: Path, cpus: set[int] | None = None) -> Iterator[Served]:
+    """An etcd with an empty store, which is gone afterwards, where servers run if not told else.
+
+    Raises Missing.
+    """
     own = Path(tempfile.mkdtemp(dir=directory))
-    side = Etcd(own)
+    side = Etcd(own, cpus)
     try:
         side.start()
         yield Served(side.programs[0], side.port)
@@ -88,8 +90,9 @@ class Etcd(Side):
         f"loaded in transactions of {_BATCH}, and a page is of a range of keys"
     )
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, cpus: set[int] | None = None) -> None:
         super().__init__(directory)
+        self._cpus = cpus or server_cpus()
         self.port = free_port()
         self._program: Program | None = None
         self._piled_from = 0
@@ -109,8 +112,8 @@ class Etcd(Side):
         command += ["--initial-cluster", f"default={peer_url}"]
         command += ["--quota-backend-bytes", str(16 << 30)]
         # As many threads as it has processors: what Go decides before it is moved to one.
-        threads = {"GOMAXPROCS": str(len(server_cpus()))}
-        self._program = Program(command, self.directory / "etcd.log", server_cpus(), threads)
+        threads = {"GOMAXPROCS": str(len(self._cpus))}
+        self._program = Program(command, self.directory / "etcd.log", self._cpus, threads)
         self._program.wait_for("serving client traffic insecurely")
 
     def fill(self, data: Dataset) -> Filled:

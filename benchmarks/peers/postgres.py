@@ -18,9 +18,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import Program, server_cpus
+from benchmarks.harness import Program, free_port, server_cpus
 from benchmarks.paths import BUILD
-from benchmarks.peers.base import PAGE, Dataset, Filled, Missing, Side, enough, free_port, id_prefix
+from benchmarks.peers.base import PAGE, Dataset, Filled, Missing, Side, enough, id_prefix
 from benchmarks.plans import Notified, Statements, mark
 from hyper_registry.model.relationship import Direction
 
@@ -75,7 +75,10 @@ _VALUE = "v" * 200
 class Cluster:
     """A server with a directory of its own, which its user can reach wherever the checkout is."""
 
-    def __init__(self, directory: Path, settings: Mapping[str, str]) -> None:
+    def __init__(
+        self, directory: Path, settings: Mapping[str, str], cpus: set[int] | None = None
+    ) -> None:
+        self._cpus = cpus or server_cpus()
         self.port = free_port()
         self.program: Program | None = None
         self._log = directory / f"postgres-{self.port}.log"
@@ -86,6 +89,11 @@ class Cluster:
     def address(self) -> str:
         """How it is reached."""
         return f"host=127.0.0.1 port={self.port} user={USER} dbname=postgres"
+
+    @property
+    def url(self) -> str:
+        """How a registry reaches it."""
+        return f"postgresql://{USER}@127.0.0.1:{self.port}/postgres"
 
     def start(self) -> None:
         """Starts it; the first time it is empty. Raises Missing."""
@@ -99,7 +107,7 @@ class Cluster:
         command += ["-p", str(self.port), "-h", "127.0.0.1", "-k", ""]
         for name, value in self._settings.items():
             command += ["-c", f"{name}={value}"]
-        self.program = Program(command, self._log, server_cpus(), user=user)
+        self.program = Program(command, self._log, self._cpus, user=user)
         self.program.wait_for("ready to accept connections")
 
     def stop(self) -> None:
@@ -122,10 +130,15 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def postgres(settings: Mapping[str, str] = READ_ONLY) -> Iterator[Cluster]:
-    """An empty PostgreSQL, which is gone afterwards. Raises Missing."""
+def postgres(
+    settings: Mapping[str, str] = READ_ONLY, cpus: set[int] | None = None
+) -> Iterator[Cluster]:
+    """An empty PostgreSQL, which is gone afterwards, where servers run if not told otherwise.
+
+    Raises Missing.
+    """
     with tempfile.TemporaryDirectory(prefix="bench-postgres-log-") as directory:
-        cluster = Cluster(Path(directory), settings)
+        cluster = Cluster(Path(directory), settings, cpus)
         try:
             cluster.start()
             yield cluster

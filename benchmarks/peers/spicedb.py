@@ -16,7 +16,7 @@ import grpc
 
 from benchmarks import harness
 from benchmarks.fields import bytes_field, field_of, number_field, text_field
-from benchmarks.harness import Program, server_cpus
+from benchmarks.harness import Program, free_port, server_cpus
 from benchmarks.peers import postgres
 from benchmarks.peers.base import (
     PAGE,
@@ -26,7 +26,6 @@ from benchmarks.peers.base import (
     Side,
     build,
     enough,
-    free_port,
     id_prefix,
     whole,
 )

@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner
@@ -128,15 +129,28 @@ async def test_an_interrupted_run_leaves_nothing_behind() -> None:
         assert await everything(running) == before
 
 
-async def test_a_broken_server_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command names the promise and the step of a story, and exits with 1."""
+async def test_a_broken_server_is_told_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The command names the promise and the step of a story, and exits with 1; JUnit's form too."""
     asyncio.get_running_loop().set_debug(False)
     ignores_expected_revisions(monkeypatch)
     async with serving() as running:
         arguments = ["conformance", "--server", running.target, "--time", "1s", "--output", "json"]
-        result = await asyncio.to_thread(CliRunner().invoke, cli, [*arguments, "--quiet"])
+        arguments += ["--quiet", "--junit", str(tmp_path / "report.xml")]
+        result = await asyncio.to_thread(CliRunner().invoke, cli, arguments)
     assert result.exit_code == 1, result.output
     report = json.loads(result.stdout)
+    suites = ElementTree.parse(tmp_path / "report.xml").getroot()
+    for suite, verdicts in zip(suites, (report["promises"], report["methods"]), strict=True):
+        cases = suite.findall("testcase")
+        assert [case.attrib["name"].partition(":")[0] for case in cases] == [
+            one["name"] for one in verdicts
+        ]
+        for state, element in (("broken", "failure"), ("not_checked", "skipped")):
+            told = [case.find(element) is not None for case in cases]
+            assert told == [one["state"] == state for one in verdicts]
+        assert int(suite.attrib["tests"]) == len(cases)
+        assert int(suite.attrib["failures"]) == len(suite.findall("testcase/failure")) > 0
+        assert int(suite.attrib["skipped"]) == len(suite.findall("testcase/skipped"))
     broken = {one["name"] for one in report["promises"] if one["state"] == "broken"}
     assert broken == {"C7"}
     methods = {one["name"] for one in report["methods"] if one["state"] == "broken"}

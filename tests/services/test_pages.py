@@ -46,6 +46,7 @@ async def test_the_root_leads_to_the_documentation(http: httpx.AsyncClient) -> N
     answer = await http.get("/", follow_redirects=True)
     assert answer.url.path == "/docs"
     assert answer.headers["content-type"].startswith("text/html")
+    assert (await http.get("/docs/", follow_redirects=True)).url.path == "/docs"
 
 
 async def test_the_documentation_needs_nobody_else(http: httpx.AsyncClient) -> None:

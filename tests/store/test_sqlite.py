@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Column, Integer, MetaData, String, Table
 
 from hyper_registry.model.errors import CommitUnknown, StoreFull, StoreLost, StoreUnavailable
 from hyper_registry.model.revision import Position, ordinal_of
@@ -26,6 +27,7 @@ from hyper_registry.store.base import HealthRow, LogLimits, LogQuestion
 from hyper_registry.store.checksums import of_values
 from hyper_registry.store.schema import SCHEMA_VERSION
 from hyper_registry.store.sqlite import SqliteStore
+from hyper_registry.store.sqlite_write import _Table
 from tests.store.builders import (
     batch,
     change,
@@ -766,3 +768,36 @@ async def test_a_file_that_is_replaced_during_a_commit(
     with pytest.raises(StoreLost, match="it is gone"):
         await sqlite.begin()
     assert not sqlite.path.exists()
+
+
+def test_rows_go_in_whatever_their_number() -> None:
+    """One by one, in batches of one size, of any, and of more than a statement has: each once."""
+    table = _Table(Table("t", MetaData(), Column("n", Integer), Column("text", String)))
+    sizes = [
+        1,
+        40,
+        40,
+        500,
+        500,
+        500,
+        512,
+        512,
+        513,
+        513,
+        1500,
+        *range(30, 90),
+        *range(30, 90),
+        500,
+    ]
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE t (n INTEGER, text TEXT)")
+        cursor, last = connection.cursor(), 0
+        for size in sizes:
+            rows = [(number, f"text {number}") for number in range(last, last + size)]
+            assert table.insert(cursor, [value for row in rows for value in row]) == size
+            last += size
+        assert connection.execute("SELECT * FROM t ORDER BY n").fetchall() == [
+            (number, f"text {number}") for number in range(last)
+        ]
+    # However many sizes come, the statements that are kept are few.
+    assert len(table._texts) < 32 + 4 + 20

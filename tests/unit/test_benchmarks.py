@@ -229,6 +229,40 @@ def test_tables_show_where_the_first_loses_and_why_there_is_no_figure() -> None:
     ]
 
 
+def test_tables_of_different_runs_each_say_when_they_were_measured() -> None:
+    """Each has its own time, rounds and company, and a dash for who was not there."""
+    measured = {"machine": "a machine", "measured_at": "today", "load": 1.0, "processors": 2}
+    one = Line("work", "ms", False, {"ours": Cell([2.0]), "theirs": Cell([4.0], 2.0)})
+    other = Line("work", "ms", False, {"ours": Cell([3.0])})
+    tables = [
+        Table("Small", [one], measured={**measured, "rounds": 3}),
+        Table("Large", [other], measured={**measured, "rounds": 1, "load": 9.0}),
+    ]
+    kept = {
+        "notes": {"ours": "a note", "theirs": "another"},
+        "tables": [table.as_json() for table in tables],
+    }
+    assert report.peers(json.loads(json.dumps(kept))).splitlines() == [
+        "| Small | | ours | theirs |",
+        "|---|---|---:|---:|",
+        "| work | ms | 2 | 4 (2.00) |",
+        "",
+        "Measured on today: a machine; the median of 3 rounds by turns.",
+        "",
+        "| Large | | ours | theirs |",
+        "|---|---|---:|---:|",
+        "| work | ms | 3 | - |",
+        "",
+        (
+            "Measured on today: a machine; **other programs ran beside it** (load average 9.0); "
+            "the median of 1 rounds by turns."
+        ),
+        "",
+        "- ours: a note",
+        "- theirs: another",
+    ]
+
+
 def test_a_dataset_asks_for_what_there_is(tmp_path: Path) -> None:
     """Sections and prefixes have a page at least; roots need something and are needed."""
     path = tmp_path / "data.db"

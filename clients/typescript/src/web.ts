@@ -44,11 +44,11 @@ export function connect(
   url: string = globalThis.location?.origin ?? "http://localhost:8080",
   options: ClientOptions = {},
 ): RegistryClient {
-  const ended = new AbortController();
-  return new RegistryClient(transport(url, ended.signal), options, () => ended.abort());
+  const calls = new Calls();
+  return new RegistryClient(transport(url, calls), options, () => calls.close());
 }
 
-function transport(base: string, ended: AbortSignal): Transport {
+function transport(base: string, calls: Calls): Transport {
   async function send(
     method: DescMethod,
     requests: Message[],
@@ -82,7 +82,7 @@ function transport(base: string, ended: AbortSignal): Transport {
       header: HeadersInit | undefined,
       input: MessageInitShape<I>,
     ): Promise<UnaryResponse<I, O>> {
-      const call = new Call(timeoutMs, ended, signal);
+      const call = calls.begin(timeoutMs, signal);
       try {
         const request = create(method.input, input) as Message;
         const [response, rule] = await send(method, [request], header, timeoutMs, call.signal);
@@ -109,7 +109,7 @@ function transport(base: string, ended: AbortSignal): Transport {
       header: HeadersInit | undefined,
       input: AsyncIterable<MessageInitShape<I>>,
     ): Promise<StreamResponse<I, O>> {
-      const call = new Call(timeoutMs, ended, signal);
+      const call = calls.begin(timeoutMs, signal);
       try {
         const requests: Message[] = [];
         for await (const one of input) {
@@ -132,19 +132,41 @@ function transport(base: string, ended: AbortSignal): Transport {
   };
 }
 
+/** The calls of a client, which end with it. */
+class Calls {
+  private readonly open = new Set<Call>();
+  private closed = false;
+
+  begin(timeoutMs: number | undefined, signal: AbortSignal | undefined): Call {
+    const call = new Call(timeoutMs, signal, () => this.open.delete(call));
+    this.open.add(call);
+    if (this.closed) {
+      call.abort();
+    }
+    return call;
+  }
+
+  close(): void {
+    this.closed = true;
+    for (const call of this.open) {
+      call.abort();
+    }
+  }
+}
+
 /** What ends a call: its caller, its deadline, or its client. */
 class Call {
   private readonly controller = new AbortController();
   private readonly timer: ReturnType<typeof setTimeout> | undefined;
-  private readonly signals: AbortSignal[];
   private late = false;
 
-  constructor(timeoutMs: number | undefined, ...signals: (AbortSignal | undefined)[]) {
-    this.signals = signals.filter((one) => one !== undefined);
-    for (const signal of this.signals) {
-      signal.addEventListener("abort", this.abort);
-    }
-    if (this.signals.some((one) => one.aborted)) {
+  constructor(
+    timeoutMs: number | undefined,
+    private readonly caller: AbortSignal | undefined,
+    private readonly ended: () => void,
+  ) {
+    caller?.addEventListener("abort", this.abort);
+    if (caller?.aborted) {
       this.abort();
     }
     if (timeoutMs !== undefined) {
@@ -162,9 +184,8 @@ class Call {
   /** Nothing ends it any more. */
   over(): void {
     clearTimeout(this.timer);
-    for (const signal of this.signals) {
-      signal.removeEventListener("abort", this.abort);
-    }
+    this.caller?.removeEventListener("abort", this.abort);
+    this.ended();
   }
 
   /** What something that was thrown means. */
@@ -183,7 +204,7 @@ class Call {
     return new ConnectError(String(thrown), code, undefined, undefined, thrown);
   }
 
-  private readonly abort = () => this.controller.abort();
+  readonly abort = () => this.controller.abort();
 }
 
 /** The messages of a stream, one in a line. */

@@ -17,6 +17,7 @@ import { EntitySchema, EntityStatus, HealthStatus } from "../src/gen/ose/registr
 import type { CreateEntityRequest } from "../src/gen/ose/registry/v1/entity_service_pb.js";
 import { GraphResponseSchema } from "../src/gen/ose/registry/v1/graph_service_pb.js";
 import { connect } from "../src/node.js";
+import { connect as connectHttp } from "../src/web.js";
 import { client, failing, gone, refusal } from "./scripted.js";
 
 const entity = { id: "billing" };
@@ -127,6 +128,34 @@ test("a call without a deadline has the client's, and a caller ends a call by it
     assert.equal(ended.code, Code.Canceled);
   } finally {
     registry.close();
+    silent.close();
+  }
+});
+
+test("whoever closes a client over HTTP ends its calls, however many, and nothing warns of them", async () => {
+  const silent = createServer().listen(0, "127.0.0.1");
+  await new Promise((resolve) => silent.once("listening", resolve));
+  const { port } = silent.address() as { port: number };
+  const many = 20;
+  let connected = 0;
+  const allConnected = new Promise<void>((resolve) => {
+    silent.on("connection", () => ++connected === many && resolve());
+  });
+  const warnings: string[] = [];
+  const warned = (warning: Error) => warnings.push(warning.message);
+  process.on("warning", warned);
+  const registry = connectHttp(`http://127.0.0.1:${port}`);
+  try {
+    const call = () => thrown(registry.entities.getEntity({ id: "a" }));
+    const calls = Array.from({ length: many }, call);
+    await allConnected;
+    registry.close();
+    for (const ended of [...calls, call()]) {
+      assert.equal((await ended).code, Code.Canceled);
+    }
+    assert.deepEqual(warnings, []);
+  } finally {
+    process.off("warning", warned);
     silent.close();
   }
 });

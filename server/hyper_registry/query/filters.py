@@ -401,6 +401,8 @@ def _belongs_nowhere(_id: str, _feature: str, _revision: int) -> bool:
 
 def parse_types(field: str, types: Collection[str]) -> frozenset[str]:
     """A request's list of type names. Raises LimitExceeded or InvalidArgument."""
+    if not types:
+        return frozenset()
     _check_count({}, field, types, MAX_TYPES)
     if violations := [*_check_types({}, field, types)]:
         raise InvalidArgument(violations)

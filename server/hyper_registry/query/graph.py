@@ -94,7 +94,9 @@ class GraphReader:
         The revision must be readable, and stay so. Raises EntityNotFound, and TokenInvalid if there
         is no such place.
         """
-        walk = self._paused.take((question.digest, revision, node, edge))
+        walk = None
+        if node:
+            walk = self._paused.take((question.digest, revision, node, edge))
         if walk is None:
             walk = self._walker.begin(question, revision)
         walk.turn(node, edge, limits)

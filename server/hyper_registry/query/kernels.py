@@ -68,6 +68,10 @@ STATE_WIDTH = 22
 # the node is finished, how many edges come before its successor; and where its edges end in `keys`.
 IDENTITY, SIZE, DISTANCE, PARENT, TALLY, KEYS = range(6)
 NODE_WIDTH = 6
+# The columns of a batch's edges, node by node: `relationship's row << 32 | slot`, by which those of
+# a node are ordered; and `size << 32 | bidirectional << 31 | neighbour's row`.
+ORDER, FAR = 0, 1
+KEY_WIDTH = 2
 # The columns of a walk's other edges: `edge that waits behind it << 32 | slot`, and the size.
 EDGE_WIDTH = 2
 # The columns of the marks, by row: `stamp << 32 | position`, and the list of the edges that wait
@@ -80,14 +84,16 @@ MARK_WIDTH = 2
 ASKING, YES, NO = range(3)
 VERDICT_BITS = 2
 
-# Calling a kernel from a kernel counts references, so each call does many nodes; not too many,
-# since what is walked beyond a page's end may not be wanted.
+# Calling a kernel from a kernel counts the references to each array: those that a batch calls are
+# written into `walk`, which takes a tenth off small walks. A batch is not too large, since what is
+# walked beyond a page's end may not be wanted.
 _BATCH_NODES = 128
 _BATCH_ENTRIES = 1024
 _CHECK_EVERY = 8191  # one less than a power of two
 # In a list entry, whose upper half is a row: whether it is of the list of incoming relationships.
 _SIDE_BIT = 62
 _ROW = (1 << 30) - 1
+_BIDIRECTIONAL = 31
 # How many nodes, or records, ahead memory is asked for, and how much of a record.
 _AHEAD = 16
 _LINES, _LINE_BYTES = 4, 64
@@ -136,31 +142,29 @@ def walk(
         if state[READ] == state[DONE]:
             scanned = _read_lists(
                 state, nodes, keys, scanned, out_refs, out_pool, in_refs, in_pool, edge_slots,
-                marks, entity_rows, flag,
+                marks, flag,
             )  # fmt: skip
             if flag[0]:
                 return CANCELLED
             if state[READ] == state[DONE]:
                 return WORKING
-            _look(
-                state, nodes, keys, spare, edge_slots, edge_types, marks, entity_rows, entity_slots
-            )
+            _look(state, nodes, keys, spare, edge_slots, edge_types)
         if len(verdicts) and _ask(
-            state, nodes, keys, spare, marks, edge_slots, entity_rows, entity_slots, entity_types,
-            verdicts,
-        ):  # fmt: skip
+            state, nodes, keys, spare, marks, entity_rows, entity_slots, entity_types, verdicts
+        ):
             state[BUDGET] -= scanned
             return UNDECIDED
-        _expand(
-            state, nodes, edges, keys, marks, edge_slots, entity_rows, entity_slots, entity_types,
-            verdicts,
-        )  # fmt: skip
+        first = state[FOUND]
+        _expand(state, nodes, edges, keys, marks, entity_rows, entity_types, verdicts)
+        _enter(state, nodes, first, entity_rows, entity_slots)
         _finish(state, nodes, edges, ordered, marks, spare)
 
 
 @numba.njit(cache=True, nogil=True)
 def _deliver(state: Ints, nodes: Ints, ordered: Ints) -> bool:
     """Puts what is final on the page: each node, then its edges. Answers whether a limit cut it."""
+    if _deliver_all(state, nodes, ordered):
+        return False
     node, edge, done = state[NODE], state[EDGE], state[DONE]
     first_node, first_edge = state[FIRST_NODE], state[FIRST_EDGE]
     node_bytes, edge_bytes = state[NODE_BYTES], state[EDGE_BYTES]
@@ -198,6 +202,28 @@ def _deliver(state: Ints, nodes: Ints, ordered: Ints) -> bool:
     return reason != 0
 
 
+@numba.njit(cache=True, nogil=True, inline="always")
+def _deliver_all(state: Ints, nodes: Ints, ordered: Ints) -> bool:
+    """Puts all that is final on the page, if it has room for it. Most pages are never cut."""
+    done, last = state[DONE], state[ORDERED]
+    if done - state[FIRST_NODE] > state[NODES_MAX] or last - state[FIRST_EDGE] > state[EDGES_MAX]:
+        return False
+    if state[EDGE] > last:
+        return False
+    node_bytes, edge_bytes, extra_bytes = state[NODE_BYTES], state[EDGE_BYTES], state[EXTRA_BYTES]
+    for node in range(state[NODE], done):
+        node_bytes += nodes[node, SIZE]
+        extra_bytes += _varint_size(nodes[node, DISTANCE]) + _varint_size(nodes[node, PARENT])
+    for edge in range(state[EDGE], last):
+        edge_bytes += ordered[edge, 0] >> 32
+    if node_bytes + edge_bytes + extra_bytes > state[BYTES_MAX]:
+        return False
+    state[NODE], state[EDGE] = done, last
+    state[NODE_BYTES], state[EDGE_BYTES] = node_bytes, edge_bytes
+    state[EXTRA_BYTES] = extra_bytes
+    return True
+
+
 @numba.njit(cache=True, nogil=True)
 def _varint_size(value: int) -> int:
     """How many bytes a number takes in a packed field; negative ones take ten."""
@@ -210,7 +236,7 @@ def _varint_size(value: int) -> int:
     return size
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, inline="always")
 def _read_lists(
     state: Ints,
     nodes: Ints,
@@ -222,7 +248,6 @@ def _read_lists(
     in_pool: Ints,
     slots: Ints,
     marks: Ints,
-    entity_rows: Ints,
     flag: Ints,
 ) -> _Int:
     """Reads the lists of the next nodes into `keys`, as they are, and asks for what they lead to.
@@ -259,8 +284,7 @@ def _read_lists(
                     prefetch(slots, entry & _LOW, 0)
                     prefetch(slots, entry & _LOW, SLOT_WIDTH - 1)
                     prefetch(marks, entry >> 32, 0)
-                    prefetch(entity_rows, entry >> 32, LATEST)
-                    keys[count, 0] = np.int64(side) << _SIDE_BIT | entry
+                    keys[count, ORDER] = np.int64(side) << _SIDE_BIT | entry
                     count += 1
         nodes[position, KEYS] = count
         position += 1
@@ -268,7 +292,7 @@ def _read_lists(
     return scanned
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, inline="always")
 def _look(
     state: Ints,
     nodes: Ints,
@@ -276,41 +300,35 @@ def _look(
     spare: Ints,
     slots: Ints,
     types: Bytes,
-    marks: Ints,
-    entity_rows: Ints,
-    entity_slots: Ints,
 ) -> None:
-    """Makes keys of the entries that show something at the revision, and drops the others.
-
-    A key is `relationship's row << 32 | slot`; those of a node are in order.
-    """
-    revision, both, met = state[REVISION], state[DIRECTION] == BOTH, state[STAMP] << 32
+    """Makes keys of the entries that show something at the revision, and drops the others."""
+    revision, both, all_types = state[REVISION], state[DIRECTION] == BOTH, not len(types)
     i = count = np.int64(0)
     for position in range(state[DONE], state[READ]):
-        first, before, sorted_ = count, np.int64(-1), True
-        while i < nodes[position, KEYS]:
-            entry = keys[i, 0]
+        first, before, unsorted = count, np.int64(-1), np.int64(0)
+        end = nodes[position, KEYS]
+        while i < end:
+            entry = keys[i, ORDER]
             i += 1
             slot = entry & _LOW
-            if slots[slot, BORN] > revision or slots[slot, DIED] <= revision:
-                continue
-            codes = slots[slot, SIZE_CODES] & _LOW
-            if len(types) and not types[codes >> 16]:
-                continue
+            size_codes = slots[slot, SIZE_CODES]
+            codes = size_codes & _LOW
+            # Whether it shows is a number, not a branch: the processor cannot guess its type.
+            shows = np.int64(all_types or types[codes >> 16] != 0)
+            shows &= np.int64(slots[slot, BORN] <= revision)
+            shows &= np.int64(slots[slot, DIED] > revision)
             if both and entry >> _SIDE_BIT:
                 # Walking both ways, the other list had these already.
                 ends = slots[slot, ENDS]
-                if codes & 1 or ends >> 32 == ends & _LOW:
-                    continue
-            other = entry >> 32 & _ROW
-            if marks[other, MARK] < met:
-                prefetch(entity_slots, entity_rows[other, LATEST], SIZE_CODES)
+                shows &= np.int64(codes & 1 == 0 and ends >> 32 != ends & _LOW)
             key = (slots[slot, LINKS] & _LOW) << 32 | slot
-            sorted_ = sorted_ and key > before
-            before = key
-            keys[count, 0] = key
-            count += 1
-        if not sorted_:
+            keys[count, ORDER] = key
+            flags = (codes & 1) << _BIDIRECTIONAL
+            keys[count, FAR] = size_codes & ~_LOW | flags | entry >> 32 & _ROW
+            unsorted |= shows & np.int64(key < before)
+            before = key if shows else before
+            count += shows
+        if unsorted:
             _sort(keys, spare, first, count)
         nodes[position, KEYS] = count
 
@@ -333,7 +351,6 @@ def _ask(
     keys: Ints,
     asked: Ints,
     marks: Ints,
-    edge_slots: Ints,
     entity_rows: Ints,
     entity_slots: Ints,
     entity_types: Bytes,
@@ -342,37 +359,27 @@ def _ask(
     """Collects the entities that `_expand` would enter and of which nothing is known yet."""
     count, revision = np.int64(0), state[REVISION]
     met, known = state[STAMP] << 32, state[STAMP] << VERDICT_BITS
-    i = np.int64(0)
-    for position in range(state[DONE], state[READ]):
-        row = nodes[position, IDENTITY] >> 32
-        while i < nodes[position, KEYS]:
-            ends = edge_slots[keys[i, 0] & _LOW, ENDS]
-            i += 1
-            other = ends & _LOW if ends >> 32 == row else ends >> 32
-            if marks[other, MARK] >= met or verdicts[other, 0] >= known:
-                continue
-            if len(entity_types) and not entity_types[entity_rows[other, TYPE]]:
-                continue
-            version = _at(entity_rows, entity_slots, other, revision)
-            if version < 0:
-                continue
-            verdicts[other, 0] = known | ASKING
-            asked[count, 0] = other << 32 | version
-            count += 1
+    for i in range(nodes[state[READ] - 1, KEYS]):
+        other = keys[i, FAR] & _ROW
+        if marks[other, MARK] >= met or verdicts[other, 0] >= known:
+            continue
+        if len(entity_types) and not entity_types[entity_rows[other, TYPE]]:
+            continue
+        verdicts[other, 0] = known | ASKING
+        asked[count, 0] = other << 32 | _at(entity_rows, entity_slots, other, revision)
+        count += 1
     state[ASKED] = count
     return bool(count)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, inline="always")
 def _expand(
     state: Ints,
     nodes: Ints,
     edges: Ints,
     keys: Ints,
     marks: Ints,
-    edge_slots: Ints,
     entity_rows: Ints,
-    entity_slots: Ints,
     entity_types: Bytes,
     verdicts: Ints,
 ) -> None:
@@ -380,53 +387,61 @@ def _expand(
 
     Finds new nodes, and hangs each edge on the later of its two ends.
     """
-    found, met, revision = state[FOUND], state[MET], state[REVISION]
+    found, met = state[FOUND], state[MET]
     stamp, both = state[STAMP] << 32, state[DIRECTION] == BOTH
     i = np.int64(0)
     for position in range(state[DONE], state[READ]):
         row, distance = nodes[position, IDENTITY] >> 32, nodes[position, DISTANCE] + 1
         while i < nodes[position, KEYS]:
-            slot = keys[i, 0] & _LOW
+            slot, far = keys[i, ORDER] & _LOW, keys[i, FAR]
             i += 1
-            ends = edge_slots[slot, ENDS]
-            size_codes = edge_slots[slot, SIZE_CODES]
-            other = ends & _LOW if ends >> 32 == row else ends >> 32
+            other = far & _ROW
             mark = marks[other, MARK]
             if mark >= stamp:
                 there = mark & _LOW
                 # An earlier node that shows this edge as well has met it.
-                if there < position and (both or size_codes & 1):
+                if there < position and (both or far >> _BIDIRECTIONAL & 1):
                     continue
             else:
                 if len(entity_types) and not entity_types[entity_rows[other, TYPE]]:
                     continue
-                version = entity_rows[other, LATEST]
-                while version >= 0 and entity_slots[version, BORN] > revision:
-                    version = entity_slots[version, LINKS] >> 32
-                if version < 0 or entity_slots[version, DIED] <= revision:
-                    continue
                 if len(verdicts) and verdicts[other, 0] & 3 != YES:
                     continue
-                there = found
-                nodes[there, IDENTITY] = other << 32 | version
-                nodes[there, SIZE] = entity_slots[version, SIZE_CODES] >> 32
-                nodes[there, DISTANCE] = distance
-                nodes[there, PARENT] = position
-                nodes[there, TALLY] = size_codes & ~_LOW | slot
-                marks[other, MARK] = stamp | there
+                prefetch(entity_rows, other, LATEST)
+                nodes[found, IDENTITY] = other << 32
+                nodes[found, DISTANCE] = distance
+                nodes[found, PARENT] = position
+                nodes[found, TALLY] = far & ~_LOW | slot
+                marks[other, MARK] = stamp | found
                 marks[other, WAITING] = 0
                 found += 1
                 continue
             later = other if there > position else row
             waiting = marks[later, WAITING]
             edges[met, 0] = waiting << 32 | slot
-            edges[met, 1] = size_codes & ~_LOW
+            edges[met, 1] = far & ~_LOW
             met += 1
             marks[later, WAITING] = (waiting >> 32) + 1 << 32 | met
     state[FOUND], state[MET] = found, met
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, inline="always")
+def _enter(state: Ints, nodes: Ints, first: int, rows: Ints, slots: Ints) -> None:
+    """Finds the versions of the nodes from `first` on.
+
+    There is one of each: while a relationship lives, so do both its ends.
+    """
+    found = state[FOUND]
+    for position in range(first, found):
+        prefetch(slots, rows[nodes[position, IDENTITY] >> 32, LATEST], SIZE_CODES)
+    for position in range(first, found):
+        row = nodes[position, IDENTITY] >> 32
+        version = _at(rows, slots, row, state[REVISION])
+        nodes[position, IDENTITY] = row << 32 | version
+        nodes[position, SIZE] = slots[version, SIZE_CODES] >> 32
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
 def _finish(state: Ints, nodes: Ints, edges: Ints, ordered: Ints, marks: Ints, spare: Ints) -> None:
     """Brings the edges of the batch's nodes into their final order, as `size << 32 | slot`."""
     last, end, open_ = state[ORDERED], state[READ], np.int64(0)
@@ -440,19 +455,19 @@ def _finish(state: Ints, nodes: Ints, edges: Ints, ordered: Ints, marks: Ints, s
         nodes[position, TALLY] = last
         if waiting:
             prefetch(edges, (waiting & _LOW) - 1, 0)
-            spare[2 * open_, 0], spare[2 * open_ + 1, 0] = waiting & _LOW, last - 1
+            spare[open_, 0], spare[open_, 1] = waiting & _LOW, last - 1
             open_ += 1
     # One edge of each node in turn, so that the next ones come meanwhile; they were hung up one
     # before the other.
     while open_:
         left = np.int64(0)
         for i in range(open_):
-            edge, place = spare[2 * i, 0] - 1, spare[2 * i + 1, 0]
+            edge, place = spare[i, 0] - 1, spare[i, 1]
             before = edges[edge, 0] >> 32
             ordered[place, 0] = edges[edge, 1] | edges[edge, 0] & _LOW
             if before:
                 prefetch(edges, before - 1, 0)
-                spare[2 * left, 0], spare[2 * left + 1, 0] = before, place - 1
+                spare[left, 0], spare[left, 1] = before, place - 1
                 left += 1
         open_ = left
     state[ORDERED], state[DONE] = last, end
@@ -472,27 +487,32 @@ def _sort(keys: Ints, spare: Ints, first: _Int, count: _Int) -> None:
             end = _run_end(source, middle, count)
             left, right = start, middle
             for i in range(start, end):
-                if right >= end or (left < middle and source[left, 0] <= source[right, 0]):
-                    target[i, 0] = source[left, 0]
+                if right >= end or (left < middle and source[left, ORDER] <= source[right, ORDER]):
+                    _copy_key(source, left, target, i)
                     left += 1
                 else:
-                    target[i, 0] = source[right, 0]
+                    _copy_key(source, right, target, i)
                     right += 1
             start = end
             runs += 1
         source, target = target, source
     # They may be in either array by now; copying both ways is right wherever they are.
     for i in range(first, count):
-        spare[i, 0] = source[i, 0]
+        _copy_key(source, i, spare, i)
     for i in range(first, count):
-        keys[i, 0] = spare[i, 0]
+        _copy_key(spare, i, keys, i)
+
+
+@numba.njit(cache=True, nogil=True)
+def _copy_key(source: Ints, i: _Int, target: Ints, k: _Int) -> None:
+    target[k, ORDER], target[k, FAR] = source[i, ORDER], source[i, FAR]
 
 
 @numba.njit(cache=True, nogil=True)
 def _run_end(keys: Ints, start: _Int, count: _Int) -> _Int:
     """Where the run that starts here ends."""
     end = start + 1
-    while end < count and keys[end - 1, 0] <= keys[end, 0]:
+    while end < count and keys[end - 1, ORDER] <= keys[end, ORDER]:
         end += 1
     return min(end, count)
 
@@ -616,7 +636,7 @@ def warm_up() -> None:
     column, row = np.zeros((2, 1), dtype=np.int64), np.zeros(1, dtype=np.int64)
     empty, octets = np.zeros(0, dtype=np.int64), np.zeros(1, dtype=np.uint8)
     walk(
-        state, table, table, column, column, column, table, column, column, column, column, table,
+        state, table, table, column, table, table, table, column, column, column, column, table,
         table, table, octets, octets, column, row,
     )  # fmt: skip
     select(empty, table, table, 0, octets, -1, -1, empty)

@@ -8,7 +8,7 @@ mark counts only if it carries that stamp.
 from __future__ import annotations
 
 from hyper_registry.query import kernels
-from hyper_registry.registry.columns import IntColumns
+from hyper_registry.registry.columns import IntColumns, Ints
 
 _LAST_STAMP = 1 << 30
 _LARGE = 1 << 20
@@ -19,7 +19,18 @@ class Scratch:
     """The arrays of one walk at a time. Like all such arrays they take memory only as used."""
 
     __slots__ = (
-        *("_verdicts", "edges", "keys", "marks", "nodes", "ordered", "spare", "stamp", "state"),
+        *(
+            "_verdicts",
+            "arrays",
+            "edges",
+            "keys",
+            "marks",
+            "nodes",
+            "ordered",
+            "spare",
+            "stamp",
+            "state",
+        ),
     )
 
     def __init__(self, nodes: int, edges: int) -> None:
@@ -28,8 +39,23 @@ class Scratch:
         self.marks = IntColumns(kernels.MARK_WIDTH, nodes)
         self.edges = IntColumns(kernels.EDGE_WIDTH, edges)
         self.ordered = IntColumns(1, edges)
-        self.keys = IntColumns(1, edges)
-        self.spare = IntColumns(1, edges)
+        self.keys = IntColumns(kernels.KEY_WIDTH, edges)
+        self.spare = IntColumns(kernels.KEY_WIDTH, edges)
+        # What `kernels.walk` takes first: putting it together takes as long as a small walk.
+        self.arrays: tuple[Ints, ...] = (
+            self.state.array[:, 0],
+            *(
+                columns.array
+                for columns in (
+                    self.nodes,
+                    self.edges,
+                    self.ordered,
+                    self.keys,
+                    self.spare,
+                    self.marks,
+                )
+            ),
+        )
         self.stamp = 0
         self._verdicts: IntColumns | None = None
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -177,22 +178,9 @@ class Walk:
         self._flag = np.zeros(1, dtype=np.int64)
         self._judge = judge
         self._start(entities.row_of(slot), slot)
-        graph = generation.graph
-        self._arguments = (
-            scratch.state.array[:, 0],
-            scratch.nodes.array,
-            scratch.edges.array,
-            scratch.ordered.array,
-            scratch.keys.array,
-            scratch.spare.array,
-            scratch.marks.array,
-            graph.outgoing.refs.array,
-            graph.outgoing.pool.array,
-            graph.incoming.refs.array,
-            graph.incoming.pool.array,
-            generation.relationships.slots.array,
-            entities.rows.array,
-            entities.slots.array,
+        self._arguments: tuple[Any, ...] = (
+            *scratch.arrays,
+            *generation.walked,
             edge_types,
             entity_types,
             _ENTERS_ALL if judge is None else scratch.verdicts.array,

@@ -173,6 +173,11 @@ def record_type(record: bytes) -> str:
     return record[start:end].decode()
 
 
+def type_field(type_: str) -> bytes:
+    """How the stored form of an entity has its type; other fields may have the same bytes."""
+    return EntityMessage(type=type_).SerializeToString()
+
+
 def _text_at(record: bytes, start: int) -> tuple[int, int]:
     """Where the text whose tag is at `start` begins and ends."""
     size, start = record[start + 1], start + 2

@@ -101,7 +101,7 @@ class Generation:
     all. `unique` is of the writer: the rows of the living by `identity`. So are `ranks`, which says
     of each row how it has failed at the tip (see `health_kernels`; 0: it has not), and `groups`,
     the numbers of the groups of alternatives, by the source's row and the group's name; under the
-    name '' is how many there are.
+    name '' is how many there are. `walked` are the arrays that `query.kernels.walk` reads.
     """
 
     entities: Table
@@ -113,6 +113,20 @@ class Generation:
     unique: dict[str, int]
     ranks: IntColumns
     groups: dict[tuple[int, str], int]
+    walked: tuple[Ints, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Puts together what walks read: that takes as long as a small one."""
+        outgoing, incoming = self.graph.outgoing, self.graph.incoming
+        self.walked = (
+            outgoing.refs.array,
+            outgoing.pool.array,
+            incoming.refs.array,
+            incoming.pool.array,
+            self.relationships.slots.array,
+            self.entities.rows.array,
+            self.entities.slots.array,
+        )
 
     @classmethod
     def empty(cls) -> Generation:

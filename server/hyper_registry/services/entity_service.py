@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
+
 from hyper_registry.model.errors import EntityNotFound, InvalidArgument, LimitExceeded
 from hyper_registry.query.filters import LISTING_NAMES, EntityFilter
 from hyper_registry.query.history import entity_history
 from hyper_registry.query.listing import EntityQuestion, Window, list_entities
 from hyper_registry.query.ordering import Order
 from hyper_registry.query.problems import Problems
+from hyper_registry.query.records import gather
 from hyper_registry.registry.engine import Engine
 from hyper_registry.registry.mutations import CreateEntity, Decision
 from hyper_registry.services import parsing
@@ -123,15 +126,16 @@ class EntityService:
             raise LimitExceeded("ids", "max_ids", MAX_IDS, len(request.ids))
         revision = await self._engine.read_revision(read_options(request), call.remaining())
         table = self._engine.view.generation.entities
-        found, missing = list[bytes](), list[str]()
+        slots, missing = list[int](), list[str]()
         for number, entity_id in enumerate(request.ids):
-            slot = table.find(parsing.resource_id(f"ids[{number}]", entity_id), revision)
-            if slot < 0:
-                missing.append(entity_id)
+            slot = table.find(entity_id, revision)
+            if slot >= 0:
+                slots.append(slot)
             else:
-                found.append(table.framed(slot))
+                # What is found needs no look at whether it can be an id.
+                missing.append(parsing.resource_id(f"ids[{number}]", entity_id))
         rest = api.BatchGetEntitiesResponse(revision=revision, missing_ids=missing)
-        return b"".join(found) + rest.SerializeToString()
+        return gather(table, np.array(slots, dtype=np.int64)) + rest.SerializeToString()
 
 
 def _deletion(decision: Decision) -> bytes:

@@ -2,7 +2,7 @@
 
 Every step of a statement gives the interpreter's lock away and has to get it back from a busy event
 loop, which costs more than the row. So rows go in by statements of many rows each, whose texts are
-kept: any number up to `_EXACT`, and powers of two above.
+kept: any number up to `_EXACT`, numbers that come again, and else powers of two.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from hyper_registry.store.base import Batch, HealthRow, KnownResults, Part, Stor
 from hyper_registry.store.queries import HeadRow, new_commit_id, result_of
 
 _EXACT = 32
-_MOST = 256
+_MOST = 512
+# Whoever loads much sends batches of one size, and a statement's text takes as long as its rows.
+_USUAL = 16
 
 _HEAD = """
 UPDATE registry_head
@@ -100,6 +102,7 @@ class _Table:
         self._row = f"({', '.join('?' * self.width)})"
         self._conflict = conflict
         self._texts: dict[int, str] = {}
+        self._usual: dict[int, int] = {}
 
     def _text(self, count: int) -> str:
         text = self._texts.get(count)
@@ -111,12 +114,27 @@ class _Table:
     def insert(self, cursor: sqlite3.Cursor, values: list[Any], *extra: Any) -> int:
         """Writes rows whose values follow each other; answers how many rows that changed."""
         changed = 0
-        for start, stop in _pieces(len(values) // self.width):
+        count = len(values) // self.width
+        pieces = [(0, count)] if self._is_usual(count) else _pieces(count)
+        for start, stop in pieces:
             part = values[start * self.width : stop * self.width]
             part += extra
             cursor.execute(self._text(stop - start), part)
             changed += cursor.rowcount
         return changed
+
+    def _is_usual(self, count: int) -> bool:
+        """Whether there is, or should be, a statement for so many rows."""
+        if not _EXACT < count <= _MOST:
+            return False
+        # The last ones are kept.
+        times = self._usual[count] = self._usual.pop(count, 0) + 1
+        if len(self._usual) > _USUAL:
+            rarest = next(iter(self._usual))
+            del self._usual[rarest]
+            if rarest & (rarest - 1):
+                self._texts.pop(rarest, None)
+        return times > 1
 
     def delete(self, cursor: sqlite3.Cursor, keys: Sequence[Any], column: str = "id") -> None:
         """Deletes the rows with these keys."""

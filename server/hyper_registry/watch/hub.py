@@ -313,17 +313,17 @@ class WatchHub(Follower):
     async def _pace(self) -> None:
         """Waits until the messages of the last round are about out.
 
-        It goes to the end of the log if nobody asks what is on the way.
+        Goes to the end of the log if nobody watches what is on the way.
         """
+        if not self._groups:
+            self._move(Position(self._registry.feed.revision))
+            return
         pause = min(self._woken * _SEND_SECONDS, _LONGEST_PAUSE_SECONDS)
         self._woken = 0
         now = time.perf_counter()
         if now < self._round_at + pause:
             await asyncio.sleep(self._round_at + pause - now)
         self._round_at = time.perf_counter()
-        if not self._groups:
-            self._touched.clear()
-            self._move(Position(self._registry.feed.revision))
 
     def _skip(self) -> None:
         """Passes over what cannot be read, or judged: who needs it will find out itself."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import suppress
@@ -52,6 +53,8 @@ class Keeper(Follower):
     def __init__(self, registry: Registry) -> None:
         super().__init__(registry.feed, registry.pins)
         self._view = registry.view
+        fields = map(re.escape, map(codec.type_field, self.types))
+        self._may_be_meant = re.compile(b"|".join(fields)).search
         self._moved = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._is_closed = False
@@ -144,16 +147,19 @@ class Keeper(Follower):
 
     async def _dispatch(self, block: Block) -> None:
         turns = Turns()
-        for change in block.changes():
-            if change.kind is Kind.ENTITY:
-                record = change.after or change.before
-                # A block is short: what is not taken in takes no time worth giving away.
-                if record is not None and (type_ := codec.record_type(record)) in self.types:
-                    self._see(type_, change)
-                    await turns()
-            elif change.kind is Kind.HEALTH:
+        for entry in block.entries:
+            change = entry.change
+            if change.kind is Kind.HEALTH:
                 self._see_turns(change)
-                await turns()
+            elif change.kind is Kind.ENTITY:
+                record = change.after or change.before or b""
+                # Most are of other types: reading what type that is takes longer than this.
+                if not self._may_be_meant(record):
+                    continue
+                type_ = codec.record_type(record)
+                if type_ in self.types:
+                    self._see(type_, change)
+            await turns()
         await self._settle()
         self._move(block.end)
         self._moved.set()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 from hyper_registry.model.health import count_of, turns_of
 from hyper_registry.model.revision import Action, Change, Kind, Position
@@ -26,6 +27,9 @@ _TAGS = {
     Kind.ENTITY: (wire.ENTITY, wire.PREVIOUS_ENTITY),
     Kind.RELATIONSHIP: (wire.RELATIONSHIP, wire.PREVIOUS_RELATIONSHIP),
 }
+
+# What was read last of each log: those who keep up all ask for the same, one after the other.
+_latest: WeakKeyDictionary[Feed, tuple[Position, int, Block]] = WeakKeyDictionary()
 
 Entities = tuple[Entity | None, Entity | None]
 Relationships = tuple[Relationship | None, Relationship | None]
@@ -127,31 +131,17 @@ class Entry:
         )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
 class Block:
     """A stretch of the log: its changes, and the place behind them.
 
-    It ends with a whole revision, unless it holds nothing but a part of a single one.
+    It ends with a whole revision, unless it holds nothing but a part of a single one. `weight` is
+    about how many bytes it takes in memory, decoded.
     """
 
-    def __init__(self, parts: Sequence[Part], end: Position) -> None:
-        self._parts = parts
-        self.end = end
-
-    def changes(self) -> Iterator[Change]:
-        """The changes alone: for those who look at most of them once."""
-        for commit, _ in self._parts:
-            yield from commit.changes
-
-    @cached_property
-    def entries(self) -> Sequence[Entry]:
-        """The changes at their places."""
-        return [entry for part in self._parts for entry in _entries(part)]
-
-    @cached_property
-    def weight(self) -> int:
-        """About how many bytes it takes in memory, decoded."""
-        # A change of health is taken apart when somebody looks at it.
-        return 200 + sum(1000 * _count(change) + 2 * _size(change) for change in self.changes())
+    entries: Sequence[Entry]
+    end: Position
+    weight: int
 
 
 async def read_block(feed: Feed, after: Position) -> Block | None:
@@ -159,24 +149,33 @@ async def read_block(feed: Feed, after: Position) -> Block | None:
 
     Raises RevisionCompacted and StoreUnavailable.
     """
+    place = after, feed.revision
+    if feed in _latest and _latest[feed][:2] == place:
+        return _latest[feed][2]
+    block = await _read_block(feed, after)
+    if block is not None and place[1] == feed.revision:
+        _latest[feed] = *place, block
+    return block
+
+
+async def _read_block(feed: Feed, after: Position) -> Block | None:
     parts = await feed.read(after, BLOCK_CHANGES, BLOCK_BYTES)
     if not parts:
         return None
+    entries = [entry for part in parts for entry in _entries(part)]
+    size = sum(_size(entry.change) for entry in entries)
     commit, index = parts[-1]
     end = Position(commit.revision)
     # An answer of several parts has whole ones only, and one that is far from the limits as well.
-    if len(parts) == 1 and _may_be_cut(commit.changes):
+    may_be_cut = len(entries) >= BLOCK_CHANGES or size + _LARGEST_CHANGE > BLOCK_BYTES
+    if len(parts) == 1 and may_be_cut:
         inside = Position(commit.revision - 1, index + len(commit.changes))
         rest = await feed.read(inside, 1, 1)
         if rest and rest[0][0].revision == commit.revision and rest[0][0].changes:
             end = inside
-    return Block(parts, end)
-
-
-def _may_be_cut(changes: Sequence[Change]) -> bool:
-    if len(changes) >= BLOCK_CHANGES:
-        return True
-    return sum(map(_size, changes)) + _LARGEST_CHANGE > BLOCK_BYTES
+    # A change of health is taken apart when somebody looks at it.
+    count = sum(_count(entry.change) for entry in entries)
+    return Block(entries, end, 200 + 1000 * count + 2 * size)
 
 
 def _entries(part: Part) -> Iterator[Entry]:

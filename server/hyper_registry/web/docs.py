@@ -74,10 +74,14 @@ def routes(document: Callable[[], dict[str, Any]]) -> list[BaseRoute]:
     async def root(_request: Request) -> Response:
         return RedirectResponse("docs")
 
+    async def without_slash(_request: Request) -> Response:
+        return RedirectResponse("../docs")
+
     return [
         Route("/", root),
         Route("/openapi.json", openapi),
         Route("/docs", page),
+        Route("/docs/", without_slash),
         Route("/docs/start.js", start),
         Mount("/docs", _Assets()),
     ]

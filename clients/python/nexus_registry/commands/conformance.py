@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -34,6 +35,7 @@ _STYLES = {"KEPT": "green", "PARTLY": "green", "BROKEN": "bold red", "NOT_CHECKE
     nexus-registry conformance --http http://localhost:8080
     nexus-registry conformance --server replica1:50051 --server replica2:50051
     nexus-registry conformance --compact --output json
+    nexus-registry conformance --junit conformance.xml
     nexus-registry conformance --clean
     """,
 )
@@ -66,6 +68,12 @@ _STYLES = {"KEPT": "green", "PARTLY": "green", "BROKEN": "bold red", "NOT_CHECKE
     is_flag=True,
     help="Compact the registry to check what is said of compaction. It forgets everybody's past.",
 )
+@click.option(
+    "--junit",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the report to a file as well, in the form of JUnit, which CI systems show.",
+)
 @click.option("--seed", type=int, default=0, help="Repeat what the clients of a run chose.")
 @click.option("--clean", "only_clean", is_flag=True, help="Only delete what killed runs have left.")
 @pass_session
@@ -75,6 +83,7 @@ def command(
     urls: tuple[str, ...],
     seconds: float,
     compacts: bool,
+    junit: Path | None,
     seed: int,
     only_clean: bool,
 ) -> None:
@@ -112,8 +121,19 @@ def command(
         _show(session, report)
     else:
         session.output.value(report.form())
+    if junit is not None:
+        _write(report, junit)
     if not report.is_kept:
         click.get_current_context().exit(ERROR)
+
+
+def _write(report: Report, path: Path) -> None:
+    from nexus_registry.conformance import junit
+
+    try:
+        junit.write(report, path)
+    except OSError as error:
+        raise Failure(f"cannot write {path}: {error.strerror}") from error
 
 
 async def _run(session: Session, options: Options, only_clean: bool) -> Report | None:

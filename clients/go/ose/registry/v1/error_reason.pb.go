@@ -142,7 +142,8 @@ const (
 	//	{"reason": "TOO_MANY_STREAMS", "domain": "registry.ose",
 	//	 "metadata": {"limit": "max_watches", "maximum": "10000"}}
 	ErrorReason_ERROR_REASON_TOO_MANY_STREAMS ErrorReason = 22
-	// The server is shutting down or still building its view. Code UNAVAILABLE: retry elsewhere.
+	// The server is shutting down, still building its view, or too old for what a newer server wrote
+	// beside it. Code UNAVAILABLE: retry elsewhere.
 	//
 	//	{"reason": "NOT_SERVING", "domain": "registry.ose", "metadata": {}}
 	ErrorReason_ERROR_REASON_NOT_SERVING ErrorReason = 23

@@ -158,7 +158,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
          "metadata": {"limit": "max_watches", "maximum": "10000"}}
     """
     ERROR_REASON_NOT_SERVING: _ErrorReason.ValueType  # 23
-    """The server is shutting down or still building its view. Code UNAVAILABLE: retry elsewhere.
+    """The server is shutting down, still building its view, or too old for what a newer server wrote
+    beside it. Code UNAVAILABLE: retry elsewhere.
 
         {"reason": "NOT_SERVING", "domain": "registry.ose", "metadata": {}}
     """
@@ -405,7 +406,8 @@ RESOURCE_EXHAUSTED: retry later.
      "metadata": {"limit": "max_watches", "maximum": "10000"}}
 """
 ERROR_REASON_NOT_SERVING: ErrorReason.ValueType  # 23
-"""The server is shutting down or still building its view. Code UNAVAILABLE: retry elsewhere.
+"""The server is shutting down, still building its view, or too old for what a newer server wrote
+beside it. Code UNAVAILABLE: retry elsewhere.
 
     {"reason": "NOT_SERVING", "domain": "registry.ose", "metadata": {}}
 """

@@ -250,7 +250,8 @@ export enum ErrorReason {
   TOO_MANY_STREAMS = 22,
 
   /**
-   * The server is shutting down or still building its view. Code UNAVAILABLE: retry elsewhere.
+   * The server is shutting down, still building its view, or too old for what a newer server wrote
+   * beside it. Code UNAVAILABLE: retry elsewhere.
    *
    *     {"reason": "NOT_SERVING", "domain": "registry.ose", "metadata": {}}
    *
