@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import grpc
 import structlog
@@ -221,7 +223,8 @@ class Server:
         shares = config.workers > 1
         server = grpc.aio.server(options=[*_OPTIONS, ("grpc.so_reuseport", int(shares))])
         server.add_generic_rpc_handlers([handlers(service, door) for service in services])
-        health_pb2_grpc.add_HealthServicer_to_server(serving.servicer, server)
+        by_name = cast("grpc.aio.Server", _Unregistered(server))
+        health_pb2_grpc.add_HealthServicer_to_server(serving.servicer, by_name)
         server.add_generic_rpc_handlers(reflection.handlers((health.SERVICE_NAME, *serving.names)))
         http = None
         if config.http_address:
@@ -290,6 +293,19 @@ class Server:
             self.http_port = http.port
 
 
+class _Unregistered:
+    """A server whose methods are found by name.
+
+    `grpc.aio` waits for each method that is registered beforehand, at every call of any.
+    """
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self.add_generic_rpc_handlers = server.add_generic_rpc_handlers
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, object]) -> None:
+        """Does nothing: what generated code registers it adds by name as well."""
+
+
 class Serving:
     """What grpc health says: NOT_SERVING until the view is built, and again while draining.
 
@@ -339,6 +355,7 @@ async def run(
     """
     # A thread that has done its I/O waits this long for a busy event loop to give way.
     sys.setswitchinterval(_SWITCH_SECONDS)
+    _let_threads_finish()
     _allow_many_connections()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -369,6 +386,18 @@ async def _serve_until(server: Server, stop: asyncio.Event) -> StoreLost | None:
         stopping.cancel()
         losing.cancel()
         await server.aclose()
+
+
+def _let_threads_finish() -> None:
+    """Keeps a thread that is woken from taking the processor of the one that wakes it.
+
+    A call goes through three threads, and each of them wakes the next: where they share a
+    processor, that took a fifth of all that a call costs. Threads that are made later do the same.
+    """
+    if sys.platform == "linux":
+        # Some sandboxes do not allow it.
+        with suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _allow_many_connections() -> None:

@@ -18,7 +18,6 @@ import structlog
 from opentelemetry.context import Context, attach, detach
 from opentelemetry.metrics import Meter
 from opentelemetry.trace import (
-    Span,
     SpanKind,
     Status,
     StatusCode,
@@ -73,21 +72,13 @@ class CallTelemetry:
         Calls that answer once are measured. Those that stream are counted, while they run and when
         they end: one that is open for a day is no slow call.
         """
-        return Served(self, call, transport, headers, streams)
-
-    def begin(self, served: Served, headers: Headers) -> Span | None:
-        """Notes that a call begins; answers its span, if spans are made."""
-        if served.streams:
-            self._open.add(1, _attributes(served, ""))
         if self._tracer is None:
-            return None
-        method = served.call.method
-        return self._tracer.start_span(
-            method,
-            context=_PROPAGATOR.extract(headers()),
-            kind=SpanKind.SERVER,
-            attributes={"rpc.system.name": "grpc", "rpc.method": method},
-        )
+            return Served(self, call, transport, streams)
+        return _Traced(self, call, transport, streams, self._tracer, headers)
+
+    def begin(self, served: Served) -> None:
+        """Notes that a call that streams begins."""
+        self._open.add(1, _attributes(served, ""))
 
     def end(self, served: Served, seconds: float) -> None:
         """Notes that a call has ended."""
@@ -122,49 +113,73 @@ def _attributes(served: Served, code: str) -> dict[str, str]:
 class Served:
     """A call while it is served. `code` is how it ends, by its gRPC name: set it when it fails."""
 
-    __slots__ = ("_headers", "_span", "_started", "_telemetry", "_token", "call", "code",
-                 "streams", "transport")  # fmt: skip
+    __slots__ = ("_started", "_telemetry", "call", "code", "streams", "transport")
+
+    def __init__(self, telemetry: CallTelemetry, call: Call, transport: str, streams: bool) -> None:
+        self.call = call
+        self.transport = transport
+        self.streams = streams
+        self.code = "OK"
+        self._telemetry = telemetry
+        self._started = time.perf_counter()
+
+    def __enter__(self) -> Self:
+        if self.streams:
+            self._telemetry.begin(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is not None and self.code == "OK":
+            gone = issubclass(kind, asyncio.CancelledError | GeneratorExit)
+            self.code = "CANCELLED" if gone else "UNKNOWN"
+        self._telemetry.end(self, time.perf_counter() - self._started)
+
+
+class _Traced(Served):
+    """A call that has a span."""
+
+    __slots__ = ("_span", "_token")
 
     def __init__(
         self,
         telemetry: CallTelemetry,
         call: Call,
         transport: str,
-        headers: Headers,
         streams: bool,
+        tracer: Tracer,
+        headers: Headers,
     ) -> None:
-        self.call = call
-        self.transport = transport
-        self.streams = streams
-        self.code = "OK"
-        self._telemetry = telemetry
-        self._headers = headers
-        self._span: Span | None = None
+        super().__init__(telemetry, call, transport, streams)
         self._token: Token[Context] | None = None
-        self._started = time.perf_counter()
+        self._span = tracer.start_span(
+            call.method,
+            context=_PROPAGATOR.extract(headers()),
+            kind=SpanKind.SERVER,
+            attributes={"rpc.system.name": "grpc", "rpc.method": call.method},
+        )
 
     def __enter__(self) -> Self:
-        self._span = self._telemetry.begin(self, self._headers)
         # The span of a stream is not the current one: a generator does not keep the context of one
         # step for the next.
-        if self._span is not None and not self.streams:
+        if not self.streams:
             self._token = attach(set_span_in_context(self._span))
-        return self
+        return super().__enter__()
 
     def __exit__(
         self,
         kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
-        if kind is not None and self.code == "OK":
-            gone = issubclass(kind, asyncio.CancelledError | GeneratorExit)
-            self.code = "CANCELLED" if gone else "UNKNOWN"
+        super().__exit__(kind, error, trace)
         if self._token is not None:
             detach(self._token)
-        if self._span is not None:
-            self._span.set_attribute("rpc.response.status_code", self.code)
-            if self.code in _FAILURES:
-                self._span.set_status(Status(StatusCode.ERROR, self.code))
-            self._span.end()
-        self._telemetry.end(self, time.perf_counter() - self._started)
+        self._span.set_attribute("rpc.response.status_code", self.code)
+        if self.code in _FAILURES:
+            self._span.set_status(Status(StatusCode.ERROR, self.code))
+        self._span.end()

@@ -20,7 +20,6 @@ from hyper_registry.services.methods import (
     Method,
     Service,
     methods,
-    new_request_id,
     parse,
     parse_each,
     request_id,
@@ -112,11 +111,8 @@ def _call(name: str, context: Context) -> Call:
     named = _named(context)
     if named:
         context.set_trailing_metadata(((REQUEST_ID, named),))
-    return Call(
-        name,
-        request_id=named or new_request_id(),
-        deadline=None if remaining is None else time.monotonic() + remaining,
-    )
+    deadline = None if remaining is None else time.monotonic() + remaining
+    return Call(name, "", named, deadline)
 
 
 def _named(context: Context) -> str:

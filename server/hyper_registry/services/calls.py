@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from hashlib import blake2b
+from random import getrandbits
 from typing import Literal, Protocol
 
 from google.protobuf.message import Message
@@ -14,11 +14,15 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hyper_registry.model import times
 from hyper_registry.model.errors import InvalidArgument
 from hyper_registry.model.rules import MAX_IDEMPOTENCY_KEY, is_text, shown
-from hyper_registry.registry.engine import ReadOptions
+from hyper_registry.registry.engine import PRESENT, ReadOptions
 from hyper_registry.store.base import ResultKey
 
 
-@dataclass(frozen=True, slots=True)
+def new_request_id() -> str:
+    """An id for a request that has none."""
+    return f"{getrandbits(128):032x}"
+
+
 class Call:
     """A call: its method, who makes it, and how long it has.
 
@@ -26,10 +30,22 @@ class Call:
     None is no deadline.
     """
 
-    method: str
-    actor: str = ""
-    request_id: str = ""
-    deadline: float | None = None
+    __slots__ = ("_request_id", "actor", "deadline", "method")
+
+    def __init__(
+        self, method: str, actor: str = "", request_id: str = "", deadline: float | None = None
+    ) -> None:
+        self.method = method
+        self.actor = actor
+        self.deadline = deadline
+        self._request_id = request_id
+
+    @property
+    def request_id(self) -> str:
+        """What the caller has named its request; else an id that it gets when it is asked for."""
+        if not self._request_id:
+            self._request_id = new_request_id()
+        return self._request_id
 
     def remaining(self) -> float | None:
         """Seconds left; None is no limit.
@@ -43,7 +59,7 @@ class Call:
 
 
 Answer = Message | bytes
-_PRESENT, _STALE = ReadOptions(), ReadOptions(stale_ok=True)
+_STALE = ReadOptions(stale_ok=True)
 Stream = AsyncIterator[Answer]
 
 
@@ -71,7 +87,7 @@ def read_options(request: Reading) -> ReadOptions:
     )
     if not request.HasField("at_time"):
         if not at_revision and not min_revision:
-            return _STALE if stale_ok else _PRESENT
+            return _STALE if stale_ok else PRESENT
         return ReadOptions(at_revision, min_revision, stale_ok)
     if at_revision:
         raise InvalidArgument.of("at_time", "not together with at_revision")

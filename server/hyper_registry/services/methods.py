@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
-from random import getrandbits
 from typing import Any, Protocol, TypeVar, cast
 
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
@@ -100,11 +99,6 @@ def require(ready: Callable[[], bool]) -> None:
 def request_id(named: str | None) -> str:
     """The id that a caller gave its request; '' if it gave none that can be used."""
     return named if named and _REQUEST_ID.fullmatch(named) else ""
-
-
-def new_request_id() -> str:
-    """An id for a request that has none."""
-    return f"{getrandbits(128):032x}"
 
 
 # Answers without waiting

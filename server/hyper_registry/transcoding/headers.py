@@ -7,6 +7,7 @@ from typing import Final
 
 from hyper_registry.model.errors import InvalidArgument, PreconditionFailed
 from hyper_registry.services import methods
+from hyper_registry.services.calls import new_request_id
 from hyper_registry.transcoding.bodies import Headers
 
 ANY: Final = "*"
@@ -27,7 +28,7 @@ def text(headers: Headers, name: bytes) -> str:
 def request_id(headers: Headers) -> str:
     """The id that the caller gave its request, or a new one."""
     named = headers.get(b"x-request-id") or headers.get(b"grpc-metadata-x-request-id")
-    return (named and methods.request_id(named.decode("latin-1"))) or methods.new_request_id()
+    return (named and methods.request_id(named.decode("latin-1"))) or new_request_id()
 
 
 def timeout(headers: Headers) -> float | None:

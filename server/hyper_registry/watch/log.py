@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from hyper_registry.model.health import count_of, turns_of
-from hyper_registry.model.revision import Action, Change, Kind, Position
+from hyper_registry.model.revision import Action, Change, Commit, Kind, Position
 from hyper_registry.registry.codec import record_id
 from hyper_registry.registry.feed import Feed, Part
 from hyper_registry.registry.propagation import rows_of
@@ -35,6 +35,22 @@ Entities = tuple[Entity | None, Entity | None]
 Relationships = tuple[Relationship | None, Relationship | None]
 
 
+class Stamp:
+    """The fields that all events of a commit share, made when somebody asks first."""
+
+    __slots__ = ("_commit", "_fields")
+
+    def __init__(self, commit: Commit) -> None:
+        self._commit = commit
+        self._fields = b""
+
+    def fields(self) -> bytes:
+        """Serialised."""
+        if not self._fields:
+            self._fields = wire.stamp(self._commit.revision, self._commit.time)
+        return self._fields
+
+
 class Entry:
     """A change of the log at its place, with what has been worked out of it.
 
@@ -47,7 +63,7 @@ class Entry:
         "stamp",
     )  # fmt: skip
 
-    def __init__(self, change: Change, revision: int, index: int, stamp: bytes) -> None:
+    def __init__(self, change: Change, revision: int, index: int, stamp: Stamp) -> None:
         self.change = change
         self.revision = revision
         self.index = index
@@ -119,7 +135,9 @@ class Entry:
             assert record is not None
             tag, previous_tag = _TAGS[self.change.kind]
             previous = before if with_previous else None
-            self._event = wire.event(type_, self.stamp, tag, record, previous_tag, previous)
+            self._event = wire.event(
+                type_, self.stamp.fields(), tag, record, previous_tag, previous
+            )
             self._form = form
         return self._event
 
@@ -127,7 +145,7 @@ class Entry:
         """The event of an entity that this change, of a relationship, makes match or not."""
         previous = record if with_previous else None
         return wire.event(
-            type_, self.stamp, wire.ENTITY, record, wire.PREVIOUS_ENTITY, previous
+            type_, self.stamp.fields(), wire.ENTITY, record, wire.PREVIOUS_ENTITY, previous
         )  # fmt: skip
 
 
@@ -180,7 +198,7 @@ async def _read_block(feed: Feed, after: Position) -> Block | None:
 
 def _entries(part: Part) -> Iterator[Entry]:
     commit, first = part
-    stamp = wire.stamp(commit.revision, commit.time)
+    stamp = Stamp(commit)
     for index, change in enumerate(commit.changes, first):
         yield Entry(change, commit.revision, index, stamp)
 
