@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Collection, KeysView, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from hyper_registry.model.relationship import Relationship
 from hyper_registry.model.revision import MAX_CREATE_INDEX, Kind, ordinal_of
 from hyper_registry.model.rules import new_id
@@ -109,13 +107,13 @@ def _are_new(names: Collection[str], known: KeysView[str] | Ids) -> bool:
 def _ends(view: View, relationships: Sequence[Relationship]) -> Ints | None:
     """The rows of source (high half) and target of each; None if an entity is not there."""
     table, count = view.generation.entities, len(relationships)
-    sources = [table.ids.get(relationship.source_id) for relationship in relationships]
-    targets = [table.ids.get(relationship.target_id) for relationship in relationships]
-    if None in sources or None in targets:
+    ids = [relationship.source_id for relationship in relationships]
+    ids += [relationship.target_id for relationship in relationships]
+    rows = table.ids.rows_of_all(ids)
+    if rows.min() < 0:
         return None
-    rows = np.array((sources, targets), dtype=np.int64)
-    latest = table.rows.array[rows.reshape(2 * count), LATEST]
+    latest = table.rows.array[rows, LATEST]
     if latest.min() < 0 or (table.slots.array[latest, DIED] != ALIVE).any():
         return None
-    ends: Ints = rows[0] << 32 | rows[1]
+    ends: Ints = rows[:count] << 32 | rows[count:]
     return ends

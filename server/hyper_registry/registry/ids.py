@@ -49,6 +49,14 @@ class Ids:
         )  # fmt: skip
         return found
 
+    def rows_of_all(self, ids: Collection[str]) -> Ints:
+        """The rows of ids; -1 of those that have none."""
+        recent = self._recent
+        rows = np.array([recent.get(id_, -1) for id_ in ids], dtype=np.int64)
+        if self._mask and len(rows) and rows.min() < 0:
+            rows = np.where(rows < 0, self._indexed(ids), rows)
+        return rows
+
     def get(self, resource_id: str) -> int | None:
         """The row of an id, None if there is none."""
         row = self._recent.get(resource_id)
@@ -78,7 +86,7 @@ class Ids:
         """Whether none of these ids has a row."""
         if not self._recent.keys().isdisjoint(ids):
             return False
-        return not self._mask or all(self._find(id_) is None for id_ in ids)
+        return not (self._mask and ids) or bool((self._indexed(ids) < 0).all())
 
     def __iter__(self) -> Iterator[str]:
         """All ids, in no order."""
@@ -93,6 +101,18 @@ class Ids:
         self._places: Ints = np.zeros((size, 2), dtype=np.int64)
         self._cells = self._places.reshape(-1).data
         self._mask = size - 1
+
+    def _indexed(self, ids: Collection[str]) -> Ints:
+        """The rows of ids in the table of hashes; -1 of those that are not in it."""
+        texts = [id_.encode(errors="surrogatepass") for id_ in ids]
+        bounds = np.empty((len(texts), 2), dtype=np.int64)
+        ends = np.cumsum(np.fromiter(map(len, texts), dtype=np.int64, count=len(texts)))
+        bounds[1:, 0], bounds[:1, 0] = ends[:-1], 0
+        bounds[:, 1] = ends + 1
+        found = np.empty(len(texts), dtype=np.int64)
+        fields = np.frombuffer(b"".join(texts), dtype=np.uint8)
+        _find_all(self._places, self._arena.array, fields, bounds, 0, found)
+        return found
 
     def _find(self, resource_id: str) -> int | None:
         text = resource_id.encode(errors="surrogatepass")

@@ -1,9 +1,9 @@
 """The one who follows the view for all searches.
 
 It works in a thread of its own, in small pieces, and gives way: while nobody waits for it, it
-rests the longer the busier the event loop is. A search that needs a revision that it has not
-reached makes it hurry. So neither the start nor a large import is slowed by an index that nobody
-asks for yet.
+rests the longer the busier the event loop is, and while entities come in great numbers it puts off
+what it can catch up with soon. A search that needs a revision that it has not reached makes it
+hurry. So neither the start nor a large import is slowed by an index that nobody asks for yet.
 """
 
 from __future__ import annotations
@@ -28,6 +28,10 @@ _IDLE_SECONDS = 1.0
 _RETRY_SECONDS = 1.0
 # How much longer it rests than the event loop has worked meanwhile.
 _POLITENESS = 3.0
+# Versions a second from which on it waits for a lull, unless it is so many behind: a search that
+# comes then has to wait for them, for a second or two.
+_FLOOD, _MOST_PUT_OFF = 2000, 1 << 16
+_LOOK_SECONDS = 0.2
 
 _log = structlog.get_logger(__name__)
 
@@ -65,6 +69,8 @@ class SearchIndex:
         self._done = 0.0
         self._waiting = 0
         self._is_working = False
+        # When it was last looked how many versions there were, how many, and how fast they came.
+        self._looked_at, self._seen, self._rate = 0.0, 0, 0.0
         self._wanted = asyncio.Event()
         self._reached = asyncio.Event()
         self._pin = ExitStack()
@@ -140,6 +146,9 @@ class SearchIndex:
             self._indexer = await loop.run_in_executor(thread, Indexer)
         if self._renew():
             return True
+        if self._is_flooded(mark, self._indexer.left(mark)):
+            await self._rest(_LOOK_SECONDS)
+            return False
         busy, self._is_working = time.thread_time(), True
         try:
             reader = await loop.run_in_executor(thread, self._indexer.advance, mark, _PIECE)
@@ -152,6 +161,15 @@ class SearchIndex:
         elif not self._waiting:
             await self._rest(busy * _POLITENESS)
         return reader is not None
+
+    def _is_flooded(self, mark: Mark, left: int) -> bool:
+        """Whether so much comes that what is `left` had better be put off."""
+        now = asyncio.get_running_loop().time()
+        passed = now - self._looked_at
+        if passed >= _LOOK_SECONDS:
+            self._rate = (mark.slots - self._seen) / passed
+            self._looked_at, self._seen = now, mark.slots
+        return not self._waiting and self._rate > _FLOOD and left < _MOST_PUT_OFF
 
     async def _rest(self, seconds: float) -> None:
         """Waits so long, or until a search waits."""

@@ -62,6 +62,10 @@ class Indexer:
         """Which part of the mark's versions has been looked at."""
         return self._cursor / max(1, mark.slots) if mark.table is self._table else 0.0
 
+    def left(self, mark: Mark) -> int:
+        """How many of the mark's versions have not been looked at."""
+        return mark.slots - self._cursor if mark.table is self._table else mark.slots
+
     def pass_over(self, mark: Mark) -> None:
         """Takes note of a revision without new versions; it must be at the mark."""
         self._committed = mark.revision

@@ -18,6 +18,7 @@ MAX_WORD = 64
 """How many characters of a run count; what it goes on with is not looked at."""
 
 _ASCII_RUNS = re.compile(r"[A-Za-z0-9]+")
+_ASCII_GAPS = bytes(code if chr(code).isalnum() else ord(" ") for code in range(128)).ljust(256)
 # Without one of these a run is one word.
 _ASCII_JOINTS = re.compile(r"[a-z0-9][A-Z]|[A-Z][A-Z][a-z]|[A-Za-z][A-Za-z][0-9]")
 _IDEOGRAPH = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -42,22 +43,32 @@ def tokens(text: str) -> Iterator[Token]:
 def joined(text: str) -> str:
     """The words of a text with spaces between them."""
     if text.isascii():
-        return " ".join(map(_joined_run, _ASCII_RUNS.findall(text)))
+        # Most are words and nothing else.
+        return " ".join(
+            [
+                run
+                if len(run) <= MAX_WORD and (run.isdigit() or (run.isalpha() and run.islower()))
+                else _joined_run(run)
+                for run in _ascii_runs(text)
+            ]
+        )
     return " ".join(word for _, _, word in tokens(text))
+
+
+def _ascii_runs(text: str) -> list[str]:
+    """The runs of a text of ASCII alone, whole: a third of the time of a regular expression."""
+    return text.encode().translate(_ASCII_GAPS).decode().split()
 
 
 @lru_cache(maxsize=1 << 16)
 def _joined_run(run: str) -> str:
-    # Most are words and nothing else.
-    if len(run) <= MAX_WORD and ((run.isalpha() and run.islower()) or run.isdigit()):
-        return run
     return " ".join(word for _, _, word in tokens(run))
 
 
 def whole(text: str) -> str:
     """The runs of a text with spaces between them: equal for texts that say the same."""
     if text.isascii() and len(text) <= MAX_WORD:
-        return " ".join(_ASCII_RUNS.findall(text)).lower()
+        return " ".join(_ascii_runs(text)).lower()
     return " ".join(fold(text[start:end]) for start, end in runs(text))
 
 

@@ -11,7 +11,9 @@ from unittest.mock import patch
 import pytest
 
 from hyper_registry.model.errors import NotServing
-from hyper_registry.query.search.follower import SearchIndex
+from hyper_registry.query.search import follower
+from hyper_registry.query.search.follower import SearchIndex, Snapshot
+from hyper_registry.query.search.indexer import Indexer, Mark
 from hyper_registry.query.search.textindex import Reader, TextIndex
 from tests.unit.query.world import World
 
@@ -75,6 +77,48 @@ async def test_revisions_without_new_words() -> None:
         second = await index.at_least(world.revision, 0.0)
         assert second.revision == world.revision > first.revision
         assert second.reader is first.reader
+
+
+async def test_a_flood_is_put_off() -> None:
+    """While entities come in great numbers nothing is indexed, until a search asks for it."""
+    world, has_rested = small(), asyncio.Event()
+    advances: list[int] = []
+    rest, advance = SearchIndex._rest, Indexer.advance
+
+    async def resting(self: SearchIndex, seconds: float) -> None:
+        has_rested.set()
+        await rest(self, seconds)
+
+    def advancing(self: Indexer, mark: Mark, most: int) -> Reader | None:
+        advances.append(mark.revision)
+        return advance(self, mark, most)
+
+    with (
+        patch.object(follower, "_FLOOD", -1.0),
+        patch.object(SearchIndex, "_rest", resting),
+        patch.object(Indexer, "advance", advancing),
+    ):
+        async with following(world) as index:
+            await has_rested.wait()
+            assert not advances
+            assert len((await index.at_least(world.revision, SECONDS)).reader) == 2
+
+
+async def test_a_flood_is_not_put_off_without_end() -> None:
+    """As soon as a search would have long to wait for what is left, some of it is indexed."""
+    world, is_there = small(), asyncio.Event()
+
+    def published(self: SearchIndex, snapshot: Snapshot) -> None:
+        assert len(snapshot.reader) == 2
+        is_there.set()
+
+    with (
+        patch.object(follower, "_FLOOD", -1.0),
+        patch.object(follower, "_MOST_PUT_OFF", 2),
+        patch.object(SearchIndex, "_publish", published),
+    ):
+        async with following(world):
+            await is_there.wait()
 
 
 async def test_what_it_has_reached_stays_readable() -> None:
