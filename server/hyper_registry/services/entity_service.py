@@ -127,8 +127,9 @@ class EntityService:
         revision = await self._engine.read_revision(read_options(request), call.remaining())
         table = self._engine.view.generation.entities
         slots, missing = list[int](), list[str]()
-        for number, entity_id in enumerate(request.ids):
-            slot = table.find(entity_id, revision)
+        rows = table.ids.rows_of_all(request.ids).tolist()
+        for number, (entity_id, row) in enumerate(zip(request.ids, rows, strict=True)):
+            slot = table.at(row, revision) if row >= 0 else -1
             if slot >= 0:
                 slots.append(slot)
             else:
