@@ -1,15 +1,12 @@
 """A bare gRPC server of the registry's flavour: what a call costs when nothing is done in it.
 
-The first four bytes of a request say how long the answer is. With `--batch` its threads are
-scheduled as the registry's are.
+The first four bytes of a request say how long the answer is.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import sys
 from functools import lru_cache
 from typing import Any
 
@@ -34,8 +31,6 @@ async def _echo(message: bytes, _context: grpc.aio.ServicerContext[bytes, bytes]
 
 
 async def _serve() -> None:
-    if "--batch" in sys.argv:
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])

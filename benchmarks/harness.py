@@ -247,7 +247,7 @@ def echo(directory: Path, as_ours: bool = False) -> Iterator[Served]:
 
     It is as anybody gets it, or has what the registry has found to make every call cheaper.
     """
-    command = [sys.executable, "-m", "benchmarks.echo", *(["--batch"] if as_ours else [])]
+    command = [sys.executable, "-m", "benchmarks.echo"]
     environment = {"GRPC_EXPERIMENTS": GRPC_EXPERIMENTS} if as_ours else {}
     log = directory / f"echo-{as_ours}.log"
     program = Program(command, log, server_cpus(), environment)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -355,7 +354,6 @@ async def run(
     """
     # A thread that has done its I/O waits this long for a busy event loop to give way.
     sys.setswitchinterval(_SWITCH_SECONDS)
-    _let_threads_finish()
     _allow_many_connections()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -386,18 +384,6 @@ async def _serve_until(server: Server, stop: asyncio.Event) -> StoreLost | None:
         stopping.cancel()
         losing.cancel()
         await server.aclose()
-
-
-def _let_threads_finish() -> None:
-    """Keeps a thread that is woken from taking the processor of the one that wakes it.
-
-    A call goes through three threads, and each of them wakes the next: where they share a
-    processor, that took a fifth of all that a call costs. Threads that are made later do the same.
-    """
-    if sys.platform == "linux":
-        # Some sandboxes do not allow it.
-        with suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _allow_many_connections() -> None:

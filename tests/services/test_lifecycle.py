@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import sys
 import time
 from pathlib import Path
 
@@ -97,13 +95,6 @@ async def test_sigint_ends_it_too_and_it_starts_again(tmp_path: Path) -> None:
         found = await stubs.entities.GetEntity(GetEntityRequest(id="a"), wait_for_ready=True)
         assert found == made
         await stubs.aclose()
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has this scheduling policy")
-async def test_threads_do_not_take_each_others_processor() -> None:
-    """Whichever thread of a server wakes another one goes on: all have it from the first."""
-    async with program("memory://") as server:
-        assert os.sched_getscheduler(server.pid) == os.SCHED_BATCH
 
 
 async def test_a_second_server_on_the_same_file_is_refused(tmp_path: Path) -> None:
