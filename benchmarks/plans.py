@@ -82,7 +82,8 @@ class Paced:
 class Fetch:
     """Large answers, page by page, until one is complete; `count` of the report is bytes.
 
-    The page token of a request has the number `token_field`, that of an answer `next_field`.
+    The page token of a request has the number `token_field`, that of an answer `next_field`. It is
+    done so many `times`, of which the report has the median, after one time that is not counted.
     """
 
     port: int
@@ -90,6 +91,7 @@ class Fetch:
     request: bytes
     token_field: int
     next_field: int
+    times: int = 1
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def _when(kept: Mapping[str, Any]) -> str:
     text = f"Measured on {kept['measured_at']}: {kept['machine']}"
     # One that is measured and one that loads it make about as much as there are processors.
     if kept["load"] > 2 * kept["processors"]:
-        text += f"; **other programs ran beside it** (load average {kept['load']:.1f})"
+        text += f"; **load average {kept['load']:.1f}**"
     return text
 
 

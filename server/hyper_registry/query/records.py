@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 
 from hyper_registry.query import kernels
 from hyper_registry.registry.columns import Ints
-from hyper_registry.registry.table import Table
+from hyper_registry.registry.table import BORN, DIED, LATEST, Table
+
+
+def find_all(table: Table, ids: Collection[str], revision: int) -> Ints:
+    """The slot of each id at a revision, or -1: as `Table.find`, for many."""
+    rows, slots = table.ids.rows_of_all(ids), table.slots.array
+    found: Ints = np.where(rows < 0, -1, table.rows.array[rows, LATEST])
+    there = found >= 0
+    for place in np.flatnonzero(there & (slots[found, BORN] > revision)).tolist():
+        found[place] = table.at(int(rows[place]), revision)
+    found[there & (slots[found, DIED] <= revision)] = -1
+    return found
 
 
 def gather(table: Table, slots: Ints) -> bytes:

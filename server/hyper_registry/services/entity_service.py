@@ -12,7 +12,7 @@ from hyper_registry.query.history import entity_history
 from hyper_registry.query.listing import EntityQuestion, Window, list_entities
 from hyper_registry.query.ordering import Order
 from hyper_registry.query.problems import Problems
-from hyper_registry.query.records import gather
+from hyper_registry.query.records import find_all, gather
 from hyper_registry.registry.engine import Engine
 from hyper_registry.registry.mutations import CreateEntity, Decision
 from hyper_registry.services import parsing
@@ -126,17 +126,14 @@ class EntityService:
             raise LimitExceeded("ids", "max_ids", MAX_IDS, len(request.ids))
         revision = await self._engine.read_revision(read_options(request), call.remaining())
         table = self._engine.view.generation.entities
-        slots, missing = list[int](), list[str]()
-        rows = table.ids.rows_of_all(request.ids).tolist()
-        for number, (entity_id, row) in enumerate(zip(request.ids, rows, strict=True)):
-            slot = table.at(row, revision) if row >= 0 else -1
-            if slot >= 0:
-                slots.append(slot)
-            else:
-                # What is found needs no look at whether it can be an id.
-                missing.append(parsing.resource_id(f"ids[{number}]", entity_id))
+        slots = find_all(table, request.ids, revision)
+        # What is found needs no look at whether it can be an id.
+        missing = [
+            parsing.resource_id(f"ids[{number}]", request.ids[number])
+            for number in np.flatnonzero(slots < 0).tolist()
+        ]
         rest = api.BatchGetEntitiesResponse(revision=revision, missing_ids=missing)
-        return gather(table, np.array(slots, dtype=np.int64)) + rest.SerializeToString()
+        return gather(table, slots[slots >= 0]) + rest.SerializeToString()
 
 
 def _deletion(decision: Decision) -> bytes:
