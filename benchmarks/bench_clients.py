@@ -12,10 +12,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import harness
+from benchmarks import content, harness
 from benchmarks.harness import Options, Row, Served
 from benchmarks.plans import Report
-from ose.registry.client import AsyncRegistryClient, Entity, Mutation
+from ose.registry.client import AsyncRegistryClient, Mutation
 
 _KNOWN, _AT_ONCE = 1000, 64
 _NUMBERS = itertools.count(_KNOWN)
@@ -23,17 +23,12 @@ _NUMBERS = itertools.count(_KNOWN)
 _Step = Callable[[AsyncRegistryClient], Awaitable[object]]
 
 
-def _plain(number: int) -> Entity:
-    id_ = f"service-{number:08d}"
-    return Entity(id=id_, type="service", name=id_, version="1.4.2", labels={"team": "payments"})
-
-
 async def _get(client: AsyncRegistryClient) -> object:
     return await client.get_entity(f"service-{next(_NUMBERS) % _KNOWN:08d}")
 
 
 async def _create(client: AsyncRegistryClient) -> object:
-    return await client.create_entity(_plain(next(_NUMBERS)))
+    return await client.create_entity(content.service(next(_NUMBERS)))
 
 
 async def _measured(
@@ -42,7 +37,7 @@ async def _measured(
     """So many tasks that make one call after the other."""
     latencies: list[float] = []
     async with AsyncRegistryClient(f"127.0.0.1:{server.port}", coalesce=coalesce) as client:
-        await client.get_entity(_plain(0).id)
+        await client.get_entity(content.service(0).id)
         end = time.perf_counter() + seconds
 
         async def one() -> None:
@@ -58,7 +53,7 @@ async def _measured(
 
 async def _fill(server: Served) -> None:
     async with AsyncRegistryClient(f"127.0.0.1:{server.port}") as client:
-        await client.write([Mutation(create_entity=_plain(n)) for n in range(_KNOWN)])
+        await client.write([Mutation(create_entity=content.service(n)) for n in range(_KNOWN)])
 
 
 def _row(options: Options, server: Served, what: str, step: _Step, at_once: int) -> Row:
@@ -66,9 +61,7 @@ def _row(options: Options, server: Served, what: str, step: _Step, at_once: int)
         return asyncio.run(_measured(server, step, options.seconds, at_once, coalesce))
 
     joined, single = harness.by_turns(options.rounds, lambda: run(True), lambda: run(False))
-    ratio = harness.ratios(
-        [report.per_second for report in joined], [report.per_second for report in single]
-    )
+    ratio = harness.faster(joined, single)
     detail = (
         f"{harness.rate(joined):,.0f}/s to {harness.rate(single):,.0f}/s; p50 and p99 "
         + ", ".join(
@@ -76,8 +69,8 @@ def _row(options: Options, server: Served, what: str, step: _Step, at_once: int)
             for share in (0.5, 0.99)
         )
     )
-    return Row("client", f"{what}, {at_once} at once, joined beside single", "-",
-               f"{ratio:.2f}", None, detail)  # fmt: skip
+    what = f"{what}, {at_once} at once, joined beside single"
+    return harness.at_least("client", what, ratio, None, detail)
 
 
 def _milliseconds(reports: list[Report], share: float) -> str:

@@ -114,7 +114,7 @@ def _backlog_rows(options: Options, ours: _Side, theirs: _Side | None, why: str)
         if theirs is None:
             rows.append(harness.not_measured("P7", what, "at least 6", f"{why}; ours {detail}"))
             continue
-        ratio = harness.ratios(*([r.per_second for r in each] for each in reports))
+        ratio = harness.faster(*reports)
         detail = (
             f"{harness.rate(reports[0]):,.0f} to {harness.rate(reports[1]):,.0f} events/s; "
             f"client busy {harness.busy(reports[0])} and {harness.busy(reports[1])}"

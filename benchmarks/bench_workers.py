@@ -10,13 +10,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import harness
+from benchmarks import content, harness
 from benchmarks.harness import Options, Row, Served
 from benchmarks.peers import etcd
 from benchmarks.peers.base import Missing
 from benchmarks.peers.postgres import postgres
 from benchmarks.plans import Calls, Report
-from ose.registry.v1 import entity_pb2, entity_service_pb2, mutation_pb2, registry_service_pb2
+from ose.registry.v1 import entity_service_pb2, mutation_pb2, registry_service_pb2
 
 _GET = "/ose.registry.v1.EntityService/GetEntity"
 _BATCH_GET = "/ose.registry.v1.EntityService/BatchGetEntities"
@@ -26,23 +26,12 @@ _IN_FLIGHT, _CONNECTIONS, _BATCHES = 64, 16, 16
 _VALUE = b"v" * 200
 
 
-def _id(number: int) -> str:
-    return f"service-{number:08d}"
-
-
 def _fill(ours: Served, theirs: Served) -> None:
     """The same entities for both; ours are as large as a small service's."""
-    entities = [
-        entity_pb2.Entity(
-            id=_id(number), type="service", name=_id(number), version="1.4.2",
-            labels={"team": "payments", "tier": "backend"},
-        )
-        for number in range(_KNOWN)
-    ]  # fmt: skip
-    mutations = [mutation_pb2.Mutation(create_entity=entity) for entity in entities]
+    mutations = [mutation_pb2.Mutation(create_entity=content.service(n)) for n in range(_KNOWN)]
     write = registry_service_pb2.WriteRequest(mutations=mutations)
     harness.call(ours, _WRITE, write.SerializeToString())
-    puts = [etcd.put(_id(number).encode(), _VALUE) for number in range(_KNOWN)]
+    puts = [etcd.put(content.service(n).id.encode(), _VALUE) for n in range(_KNOWN)]
     _run(theirs, etcd.PUT, puts, 30.0, repeat=False)
 
 
@@ -66,9 +55,7 @@ def _run(
 
 
 def _row(what: str, bound: float, scale: int, ours: list[Report], theirs: list[Report]) -> Row:
-    ratio = scale * harness.ratios(
-        [report.per_second for report in ours], [report.per_second for report in theirs]
-    )
+    ratio = scale * harness.faster(ours, theirs)
     detail = (
         f"{scale * harness.rate(ours):,.0f} to {harness.rate(theirs):,.0f} keys/s; p50 and p99 "
         f"{_shown(ours)} to {_shown(theirs)} ms; the client, on the same processors, has "
@@ -87,7 +74,7 @@ def _shown(reports: list[Report]) -> str:
 
 def _measure(options: Options, ours: Served, theirs: Served) -> list[Row]:
     _fill(ours, theirs)
-    ids, chosen = [_id(number) for number in range(_KNOWN)], random.Random(7)
+    ids, chosen = [content.service(n).id for n in range(_KNOWN)], random.Random(7)
     gets = [entity_service_pb2.GetEntityRequest(id=id_).SerializeToString() for id_ in ids]
     batches = [
         entity_service_pb2.BatchGetEntitiesRequest(ids=chosen.sample(ids, _KEYS))

@@ -68,6 +68,18 @@ def package(number: int) -> entity_pb2.Entity:
     return entity
 
 
+def service(number: int) -> entity_pb2.Entity:
+    """An entity of the size that a small service has: about 200 bytes as it is stored."""
+    name = f"service-{number:08d}"
+    return entity_pb2.Entity(
+        id=name,
+        type="service",
+        name=name,
+        version="1.4.2",
+        labels={"team": "payments", "tier": "backend"},
+    )
+
+
 def dependency(source: int, target: int) -> relationship_pb2.Relationship:
     """A dependency of one package on another."""
     relationship = relationship_pb2.Relationship(

@@ -324,6 +324,11 @@ def ratios(ours: Sequence[float], theirs: Sequence[float]) -> float:
     return statistics.median(a / b for a, b in zip(ours, theirs, strict=True) if b)
 
 
+def faster(ours: Sequence[Report], theirs: Sequence[Report]) -> float:
+    """How many times more was done in a second: the median of the rounds."""
+    return ratios([report.per_second for report in ours], [report.per_second for report in theirs])
+
+
 def rate(reports: Sequence[Report]) -> float:
     """The median of what was done in a second."""
     return statistics.median(report.per_second for report in reports)
@@ -355,9 +360,11 @@ class Row:
     detail: str = ""
 
 
-def at_least(budget: str, what: str, ratio: float, bound: float, detail: str) -> Row:
-    """A row whose ratio must not be lower than a bound."""
+def at_least(budget: str, what: str, ratio: float, bound: float | None, detail: str) -> Row:
+    """A row whose ratio must not be lower than a bound; with None nothing is promised of it."""
     measured = f"{ratio:.2f}" if ratio < 10 else f"{ratio:.0f}"
+    if bound is None:
+        return Row(budget, what, "-", measured, None, detail)
     return Row(budget, what, f"at least {bound:g}", measured, ratio >= bound, detail)
 
 

@@ -6,11 +6,10 @@ import asyncio
 import gc
 import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import grpc
 import structlog
@@ -222,8 +221,7 @@ class Server:
         shares = config.workers > 1
         server = grpc.aio.server(options=[*_OPTIONS, ("grpc.so_reuseport", int(shares))])
         server.add_generic_rpc_handlers([handlers(service, door) for service in services])
-        by_name = cast("grpc.aio.Server", _Unregistered(server))
-        health_pb2_grpc.add_HealthServicer_to_server(serving.servicer, by_name)
+        health_pb2_grpc.add_HealthServicer_to_server(serving.servicer, server)
         server.add_generic_rpc_handlers(reflection.handlers((health.SERVICE_NAME, *serving.names)))
         http = None
         if config.http_address:
@@ -290,19 +288,6 @@ class Server:
         if http is not None:
             await _start_http(http, self._config.http_address)
             self.http_port = http.port
-
-
-class _Unregistered:
-    """A server whose methods are found by name.
-
-    `grpc.aio` waits for each method that is registered beforehand, at every call of any.
-    """
-
-    def __init__(self, server: grpc.aio.Server) -> None:
-        self.add_generic_rpc_handlers = server.add_generic_rpc_handlers
-
-    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, object]) -> None:
-        """Does nothing: what generated code registers it adds by name as well."""
 
 
 class Serving:

@@ -74,10 +74,6 @@ class ReadOptions:
         return replace(self, at_revision=min(0, self.at_revision), at_time=None)
 
 
-PRESENT = ReadOptions()
-"""Those of a request that did not say anything."""
-
-
 class Engine:
     """A registry that runs in this process. `start` before anything else, `aclose` at the end.
 
@@ -205,8 +201,6 @@ class Engine:
         StoreUnavailable unless a stale one is good enough.
         """
         view = self.view
-        if options is PRESENT and self._replica is None:
-            return view.visible
         if options.at_revision < 0 or options.min_revision < 0:
             field = "at_revision" if options.at_revision < 0 else "min_revision"
             raise InvalidArgument.of(field, "0 or more")

@@ -14,7 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hyper_registry.model import times
 from hyper_registry.model.errors import InvalidArgument
 from hyper_registry.model.rules import MAX_IDEMPOTENCY_KEY, is_text, shown
-from hyper_registry.registry.engine import PRESENT, ReadOptions
+from hyper_registry.registry.engine import ReadOptions
 from hyper_registry.store.base import ResultKey
 
 
@@ -59,7 +59,7 @@ class Call:
 
 
 Answer = Message | bytes
-_STALE = ReadOptions(stale_ok=True)
+_PRESENT, _STALE = ReadOptions(), ReadOptions(stale_ok=True)
 Stream = AsyncIterator[Answer]
 
 
@@ -87,7 +87,7 @@ def read_options(request: Reading) -> ReadOptions:
     )
     if not request.HasField("at_time"):
         if not at_revision and not min_revision:
-            return _STALE if stale_ok else PRESENT
+            return _STALE if stale_ok else _PRESENT
         return ReadOptions(at_revision, min_revision, stale_ok)
     if at_revision:
         raise InvalidArgument.of("at_time", "not together with at_revision")

@@ -130,10 +130,11 @@ class _Table:
         # The last ones are kept.
         times = self._usual[count] = self._usual.pop(count, 0) + 1
         if len(self._usual) > _USUAL:
-            rarest = next(iter(self._usual))
-            del self._usual[rarest]
-            if rarest & (rarest - 1):
-                self._texts.pop(rarest, None)
+            oldest = next(iter(self._usual))
+            del self._usual[oldest]
+            # Powers of two have statements in any case.
+            if oldest & (oldest - 1):
+                self._texts.pop(oldest, None)
         return times > 1
 
     def delete(self, cursor: sqlite3.Cursor, keys: Sequence[Any], column: str = "id") -> None:

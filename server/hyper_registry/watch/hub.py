@@ -316,6 +316,7 @@ class WatchHub(Follower):
         Goes to the end of the log if nobody watches what is on the way.
         """
         if not self._groups:
+            self._touched.clear()
             self._move(Position(self._registry.feed.revision))
             return
         pause = min(self._woken * _SEND_SECONDS, _LONGEST_PAUSE_SECONDS)

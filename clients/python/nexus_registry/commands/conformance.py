@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -15,6 +14,7 @@ from nexus_registry.program import command as make_command
 from nexus_registry.rendering.output import Cell
 from nexus_registry.session import Session, pass_session
 from nexus_registry.settings import DURATION, server_address
+from nexus_registry.targets import target
 
 if TYPE_CHECKING:
     from nexus_registry.conformance.report import Report, Verdict
@@ -70,7 +70,7 @@ _STYLES = {"KEPT": "green", "PARTLY": "green", "BROKEN": "bold red", "NOT_CHECKE
 )
 @click.option(
     "--junit",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=click.Path(dir_okay=False),
     metavar="FILE",
     help="Write the report to a file as well, in the form of JUnit, which CI systems show.",
 )
@@ -83,7 +83,7 @@ def command(
     urls: tuple[str, ...],
     seconds: float,
     compacts: bool,
-    junit: Path | None,
+    junit: str | None,
     seed: int,
     only_clean: bool,
 ) -> None:
@@ -127,13 +127,14 @@ def command(
         click.get_current_context().exit(ERROR)
 
 
-def _write(report: Report, path: Path) -> None:
-    from nexus_registry.conformance import junit
+def _write(report: Report, file: str) -> None:
+    from nexus_registry.conformance.junit import junit
 
     try:
-        junit.write(report, path)
+        with target(file, "wb") as stream:
+            stream.write(junit(report))
     except OSError as error:
-        raise Failure(f"cannot write {path}: {error.strerror}") from error
+        raise Failure(f"cannot write {file}: {error.strerror}") from error
 
 
 async def _run(session: Session, options: Options, only_clean: bool) -> Report | None:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from xml.etree import ElementTree
 
 from nexus_registry.conformance.report import Report, State, Verdict
 
-__all__ = ["write"]
+__all__ = ["junit"]
 
 
-def write(report: Report, path: Path) -> None:
-    """Writes it to a file. Raises OSError."""
-    # A file that was written by half tells of fewer failures than there are.
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    unfinished.write_bytes(ElementTree.tostring(_suites(report), "utf-8", xml_declaration=True))
-    unfinished.replace(path)
+def junit(report: Report) -> bytes:
+    """The report as a file's content."""
+    content: bytes = ElementTree.tostring(_suites(report), "utf-8", xml_declaration=True)
+    return content
 
 
 def _suites(report: Report) -> ElementTree.Element:
